@@ -1,0 +1,131 @@
+"""Every error that buoy raises, named for who must act.
+
+BuoyError
+├── UsageError        the person at the command line or the caller of the API
+├── ManifestError     the author of a model folder
+├── WeightsError      the author of a model folder, or a broken download
+├── InputError        whoever sent the picture; never retried
+│   └── ArchiveError  the same, for a zip
+├── StoreError        the operator of the store; `retry` tells whether trying again can help
+│   ├── MissingError      no such bucket or object
+│   └── ExistsError       a create-only put found something there
+├── ServiceError      the author of a service definition (FDL)
+└── JobError          a run that ended badly: crash, memory, time
+"""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+__all__ = [
+    "ArchiveError",
+    "BuoyError",
+    "ErrorRecord",
+    "ExistsError",
+    "InputError",
+    "JobError",
+    "ManifestError",
+    "MissingError",
+    "ServiceError",
+    "StoreError",
+    "UsageError",
+    "WeightsError",
+]
+
+#: The one JSON form of an error, in result files, in `--json` output and over HTTP.
+ErrorRecord = TypedDict("ErrorRecord", {"class": str, "message": str, "hint": str})
+
+
+class BuoyError(Exception):
+    """Something went wrong that a person can act on.
+
+    Args:
+        message: what happened, and where (file, key, line).
+        hint: what to do next; empty if nothing can be done.
+    """
+
+    retry = False
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
+    def __reduce__(self) -> tuple[type[BuoyError], tuple[str, str]]:
+        return type(self), (self.message, self.hint)
+
+    def record(self) -> ErrorRecord:
+        """The error as JSON-ready data."""
+        return {"class": type(self).__name__, "message": self.message, "hint": self.hint}
+
+
+class UsageError(BuoyError):
+    """The call itself is wrong: an unknown model, a flag that does not fit."""
+
+
+class ManifestError(BuoyError):
+    """A manifest that cannot be used as it stands."""
+
+
+class WeightsError(BuoyError):
+    """Weights that are absent, altered, or do not fit their manifest."""
+
+
+class InputError(BuoyError):
+    """A picture, or other input, that cannot be read. Trying again changes nothing."""
+
+
+class ArchiveError(InputError):
+    """A zip that cannot be read safely."""
+
+
+class StoreError(BuoyError):
+    """The store refused or failed; `retry` tells whether trying again can help."""
+
+    def __init__(self, message: str, hint: str = "", *, retry: bool = False) -> None:
+        super().__init__(message, hint)
+        self.retry = retry
+
+
+class MissingError(StoreError):
+    """There is no such bucket or object."""
+
+
+class ExistsError(StoreError):
+    """A create-only put found an object of that key."""
+
+
+class ServiceError(BuoyError):
+    """A service definition that cannot be used."""
+
+
+class JobError(BuoyError):
+    """A run that ended badly: crashed, over its memory, over its time."""
+
+    def __init__(self, message: str, hint: str = "", *, retry: bool = False) -> None:
+        super().__init__(message, hint)
+        self.retry = retry
+
+
+def as_buoy_error(error: BaseException, where: str) -> BuoyError:
+    """Give any exception our shape, so that what is written or answered has one form."""
+    if isinstance(error, BuoyError):
+        return error
+    if isinstance(error, OSError) and error.errno is not None:
+        return StoreError(f"{where}: {error.strerror or error}", _os_hint(error), retry=True)
+    return JobError(f"{where}: {type(error).__name__}: {error}", "this is a fault of buoy: please report it")
+
+
+def _os_hint(error: OSError) -> str:
+    import errno
+
+    return {
+        errno.ENOSPC: "the disk is full: free some space, then run it again",
+        errno.EDQUOT: "the disk quota is used up: free some space, then run it again",
+        errno.EACCES: "buoy may not write or read there: change the owner or the mode",
+        errno.EPERM: "buoy may not write or read there: change the owner or the mode",
+        errno.EROFS: "the file system is read-only: choose another folder",
+    }.get(error.errno or 0, "")

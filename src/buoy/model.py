@@ -1,0 +1,210 @@
+"""A model folder, loaded: one input in, one result out."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import buoy
+from buoy.errors import InputError, ManifestError, UsageError, WeightsError
+from buoy.image import Pixels
+from buoy.manifest import FILE_NAME, Manifest
+from buoy.results import InputInfo, ModelInfo, Result, RunInfo
+from buoy.session import Session
+from buoy.tasks import Task, Thresholds, make_task
+
+__all__ = ["Model", "Sighting", "find_folder", "model_folders", "sha256_of"]
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """A result together with the picture it was found in, for those who draw."""
+
+    result: Result
+    #: (H, W, 3) uint8, RGB, upright.
+    pixels: Pixels
+
+
+class Model:
+    """One model in memory. The function, the batch, the exposed service and the command line all call it.
+
+    Safe to call from several threads; `callers` of them run the network at once.
+    """
+
+    def __init__(self, manifest: Manifest, session: Session, task: Task) -> None:
+        self.manifest = manifest
+        self.session = session
+        self._task = task
+        self.info = ModelInfo(
+            name=manifest.name,
+            version=manifest.version,
+            weights_sha256=manifest.weights.sha256,
+            maturity=manifest.maturity,
+        )
+        self.thresholds = Thresholds(manifest.output.score, manifest.output.iou)
+
+    @classmethod
+    def load(cls, folder: Path | str, *, threads: int | None = None, callers: int = 1) -> Model:
+        """Load a model folder and prove that weights and manifest belong together.
+
+        Args:
+            folder: the model's folder, or its name (see `find_folder`).
+            threads: ONNX Runtime's threads within one run; by default all cores.
+            callers: how many threads may run the network at once.
+
+        Raises:
+            ManifestError: the manifest is wrong, or does not fit the network.
+            WeightsError: the weights are absent, altered, or not a network.
+        """
+        folder = find_folder(folder)
+        manifest = Manifest.load(folder)
+        weights = folder / manifest.weights.file
+        _verify(weights, manifest)
+        session = Session(weights, threads=threads, callers=callers)
+        task = make_task(manifest)
+        task.check(session.input_shape, session.output_shapes)
+        return cls(manifest, session, task)
+
+    def predict(
+        self, picture: bytes | Path | str, *, name: str | None = None, thresholds: Thresholds | None = None
+    ) -> Result:
+        """Look at one picture.
+
+        Args:
+            picture: its encoded bytes, or the path of its file.
+            name: what to call it in the result; by default the file's name.
+            thresholds: other than the manifest's.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        return self.look(picture, name=name, thresholds=thresholds).result
+
+    def look(
+        self, picture: bytes | Path | str, *, name: str | None = None, thresholds: Thresholds | None = None
+    ) -> Sighting:
+        """The same, and the decoded picture with it."""
+        thresholds = thresholds or self.thresholds
+        started, clock = datetime.now(UTC), [time.perf_counter()]
+        data = picture if isinstance(picture, bytes) else read_file(Path(picture))
+        pixels = self._task.read(data)
+        tensors, context = self._task.prepare(pixels)
+        clock.append(time.perf_counter())
+        outputs = [self.session.run(tensor) for tensor in tensors]
+        clock.append(time.perf_counter())
+        found = self._task.decode(outputs, context, thresholds)
+        name = name if name is not None else "" if isinstance(picture, bytes) else Path(picture).name
+        height, width = pixels.shape[:2]
+        findings: dict[str, Any] = {self._task.findings: found}
+        result = Result(
+            input=InputInfo(**describe(name, data), width=width, height=height),
+            model=self.info,
+            task=self.manifest.task,
+            parameters=self._task.parameters(thresholds),
+            run=self._run(started, clock),
+            **findings,
+        )
+        return Sighting(result, pixels)
+
+    def _run(self, started: datetime, clock: list[float]) -> RunInfo:
+        begin, ready, inferred = clock
+        return RunInfo(
+            started=started.isoformat(timespec="milliseconds"),
+            read_ms=round((ready - begin) * 1000, 2),
+            infer_ms=round((inferred - ready) * 1000, 2),
+            total_ms=round((time.perf_counter() - begin) * 1000, 2),
+            host=socket.gethostname(),
+            buoy=buoy.__version__,
+            runtime=self.session.runtime,
+            provider=self.session.provider,
+            threads=self.session.threads,
+            callers=self.session.callers,
+        )
+
+
+def describe(name: str, data: bytes) -> dict[str, Any]:
+    """The part of a record's `input` that is known before anything is decoded."""
+    return {"name": name, "size_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of an input file.
+
+    Raises:
+        InputError: it is absent, a folder, or may not be read.
+    """
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file", "check the path") from None
+    except IsADirectoryError:
+        raise InputError(f"{path} is a folder", "name the files in it") from None
+    except PermissionError:
+        raise InputError(f"{path} may not be read", "change its mode or its owner") from None
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal, read in bounded memory."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def find_folder(model: Path | str) -> Path:
+    """The folder of a model given by path or by name.
+
+    A name is looked up in the folders of `BUOY_FUNCTIONS` if that is set, else in `functions/` of this
+    directory and of those above it, and of the checkout that buoy runs from.
+
+    Raises:
+        UsageError: there is none; the message says where it was looked for and what is there.
+    """
+    path = Path(model)
+    if (path / FILE_NAME).is_file():
+        return path
+    if len(path.parts) > 1 or path.is_dir():
+        raise ManifestError(f"{path / FILE_NAME}: no such file", "a model folder holds one; start with: buoy new NAME")
+    places = _places()
+    for place in places:
+        if (place / path / FILE_NAME).is_file():
+            return place / path
+    known = ", ".join(folder.name for folder in model_folders()) or "none"
+    where = ", ".join(str(place) for place in places) or "no functions/ folder was found"
+    raise UsageError(f"there is no model {str(model)!r} (looked in: {where})", f"models here: {known}")
+
+
+def model_folders() -> list[Path]:
+    """All model folders in the places where names are looked up, by name."""
+    found = {
+        folder.parent.name: folder.parent for place in reversed(_places()) for folder in place.glob(f"*/{FILE_NAME}")
+    }
+    return [found[name] for name in sorted(found)]
+
+
+def _places() -> list[Path]:
+    if chosen := os.environ.get("BUOY_FUNCTIONS"):
+        return [Path(place) for place in chosen.split(os.pathsep) if place]
+    here = Path.cwd()
+    candidates = [folder / "functions" for folder in (here, *here.parents)]
+    candidates.append(Path(__file__).resolve().parents[2] / "functions")
+    return list(dict.fromkeys(place for place in candidates if place.is_dir()))
+
+
+def _verify(weights: Path, manifest: Manifest) -> None:
+    try:
+        have = sha256_of(weights)
+    except OSError as error:
+        url = manifest.weights.url or ""
+        remedy = f"download it from {url} into that folder" if url else "put the file there"
+        raise WeightsError(f"{weights}: cannot be read: {error.strerror}", remedy) from error
+    want = manifest.weights.sha256
+    if have != want:
+        raise WeightsError(
+            f"{weights}: the sha256 is {have[:12]}..., {FILE_NAME} says {want[:12]}...",
+            f"get the right file, or, if you changed it on purpose, set weights.sha256 to {have}",
+        )

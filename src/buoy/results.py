@@ -1,0 +1,148 @@
+"""`buoy.result/1`: the one record that every way of running a model writes.
+
+`run` holds everything that may differ between two runs. Outside it, the same input and the same model
+give the same bytes. The JSON Schema in schemas/result.schema.json is generated from these classes.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from buoy.errors import BuoyError
+
+__all__ = [
+    "SCHEMA",
+    "Detection",
+    "ErrorInfo",
+    "Failure",
+    "InputInfo",
+    "ModelInfo",
+    "Record",
+    "Result",
+    "RunInfo",
+    "decode_record",
+    "encode_record",
+]
+
+SCHEMA: Literal["buoy.result/1"] = "buoy.result/1"
+
+Score = Annotated[float, Meta(ge=0, le=1)]
+
+
+class InputInfo(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What was looked at. Width and height are those of the upright picture, in pixels."""
+
+    name: str
+    size_bytes: int
+    sha256: str
+    width: int | UnsetType = UNSET
+    height: int | UnsetType = UNSET
+
+
+class ModelInfo(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What looked at it. `maturity: demo` marks weights that nobody should draw conclusions from."""
+
+    name: str
+    version: str
+    weights_sha256: str
+    maturity: Literal["demo", "published"]
+
+
+class Detection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One object found in a picture."""
+
+    label: str
+    class_id: int
+    #: 0 to 1, rounded to 6 decimals.
+    score: Score
+    #: x1, y1, x2, y2 in pixels of the original, upright picture, rounded to 2 decimals.
+    box: tuple[float, float, float, float]
+    #: Identifiers of the taxon by register, such as {"aphia_id": 125559}; absent if the class has none.
+    taxon: dict[str, int | str] | UnsetType = UNSET
+
+
+class RunInfo(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that may differ between two runs over the same input."""
+
+    started: str
+    read_ms: float
+    infer_ms: float
+    total_ms: float
+    host: str
+    buoy: str
+    runtime: str
+    provider: str
+    threads: int
+    callers: int
+
+
+class Result(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The findings in one input. They stand under the key of their task; the other keys are absent."""
+
+    schema: Literal["buoy.result/1"] = SCHEMA
+    input: InputInfo
+    model: ModelInfo
+    task: str
+    #: Thresholds and sizes that were really used.
+    parameters: dict[str, Any]
+    detections: list[Detection] | UnsetType = UNSET
+    run: RunInfo
+
+
+class ErrorInfo(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Why there is no result: class of the error, what happened and where, what to do next."""
+
+    class_: str = msgspec.field(name="class")
+    message: str
+    hint: str
+
+
+class Failure(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The record of an input that could not be processed: written beside the results, never silence."""
+
+    schema: Literal["buoy.result/1"] = SCHEMA
+    input: InputInfo
+    model: ModelInfo
+    error: ErrorInfo
+
+    @classmethod
+    def of(cls, error: BuoyError, input: InputInfo, model: ModelInfo) -> Failure:
+        """Make the record of `error`."""
+        record = error.record()
+        info = ErrorInfo(class_=record["class"], message=record["message"], hint=record["hint"])
+        return cls(input=input, model=model, error=info)
+
+
+Record = Result | Failure
+
+
+def encode_record(record: Record) -> bytes:
+    """The record as the bytes of its file: JSON, UTF-8, keys in a fixed order, a line for each key and finding."""
+    lines = []
+    for key, value in msgspec.to_builtins(record).items():
+        if isinstance(value, list) and value:
+            items = b",\n    ".join(msgspec.json.encode(item) for item in value)
+            lines.append(b'  "%s": [\n    %s\n  ]' % (key.encode(), items))
+        else:
+            lines.append(b'  "%s": %s' % (key.encode(), msgspec.json.encode(value)))
+    return b"{\n" + b",\n".join(lines) + b"\n}\n"
+
+
+def decode_record(data: bytes) -> Record:
+    """Read a record back.
+
+    Raises:
+        msgspec.ValidationError: it is not a `buoy.result/1` record.
+    """
+    if msgspec.json.decode(data, type=_Kind).error is UNSET:
+        return msgspec.json.decode(data, type=Result)
+    return msgspec.json.decode(data, type=Failure)
+
+
+class _Kind(Struct):
+    """Only what tells a failure from a result."""
+
+    error: msgspec.Raw | UnsetType = UNSET

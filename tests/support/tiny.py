@@ -1,0 +1,105 @@
+"""A tiny detector made on the spot: it finds bright and red squares, exactly and in a millisecond."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper, save
+from PIL import Image
+
+from buoy.model import sha256_of
+
+__all__ = ["STRIDE", "make_model", "make_network", "manifest_of", "picture_with_squares", "png"]
+
+#: The network looks at cells of this many pixels and reports each bright one as a box of its size.
+STRIDE = 16
+
+
+def make_network(path: Path, size: int = 64, classes: int = 2) -> Path:
+    """Write an ONNX file with the layout yolov8: input (1, 3, size, size), output (1, 4 + classes, cells).
+
+    Class 0 scores the brightness of a cell, class 1 how much redder it is than green and blue; more classes score 0.
+    """
+    cells = size // STRIDE
+    weights = np.zeros((classes, 3, 1, 1), np.float32)
+    weights[0, :, 0, 0] = 1 / 3
+    if classes > 1:
+        weights[1, :, 0, 0] = 1, -0.5, -0.5
+    centres = (np.arange(cells, dtype=np.float32) + 0.5) * STRIDE
+    x, y = np.meshgrid(centres, centres)
+    sides = np.full(cells * cells, STRIDE, np.float32)
+    boxes = np.stack([x.ravel(), y.ravel(), sides, sides])[None]
+    nodes = [
+        helper.make_node("AveragePool", ["images"], ["cells"], kernel_shape=[STRIDE] * 2, strides=[STRIDE] * 2),
+        helper.make_node("Conv", ["cells", "weights"], ["maps"]),
+        helper.make_node("Clip", ["maps", "zero", "one"], ["clipped"]),
+        helper.make_node("Reshape", ["clipped", "flat"], ["scores"]),
+        helper.make_node("Concat", ["boxes", "scores"], ["output0"], axis=1),
+    ]
+    constants = {
+        "weights": weights,
+        "boxes": boxes.astype(np.float32),
+        "zero": np.float32(0).reshape(()),
+        "one": np.float32(1).reshape(()),
+        "flat": np.array([1, classes, cells * cells], np.int64),
+    }
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, size, size])],
+        [helper.make_tensor_value_info("output0", TensorProto.FLOAT, [1, 4 + classes, cells * cells])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    save(model, path)
+    return path
+
+
+def make_model(folder: Path, name: str = "tiny", **changes: Any) -> Path:
+    """Write a whole model folder `folder/name`; `changes` replace top-level keys of the manifest."""
+    home = folder / name
+    home.mkdir(parents=True)
+    manifest = manifest_of(name)
+    manifest["weights"] = {"file": "tiny.onnx", "sha256": sha256_of(make_network(home / "tiny.onnx"))}
+    manifest.update(changes)
+    (home / "manifest.yaml").write_text(yaml.safe_dump(manifest, sort_keys=False))
+    return home
+
+
+def manifest_of(name: str) -> dict[str, Any]:
+    """The manifest of the tiny detector, as data."""
+    return {
+        "name": name,
+        "version": "1.0",
+        "task": "detect",
+        "maturity": "demo",
+        "title": "Bright squares",
+        "weights": {"file": "tiny.onnx", "sha256": "0" * 64},
+        "input": {"size": [64, 64]},
+        "output": {"layout": "yolov8", "score": 0.5, "iou": 0.45},
+        "classes": ["bright", {"label": "red", "taxon": {"aphia_id": 125559}}],
+        "source": {"title": "made by the tests"},
+        "licence": "Apache-2.0",
+    }
+
+
+def picture_with_squares(*cells: tuple[int, int], red: bool = False, size: int = 64) -> NDArray[np.uint8]:
+    """(size, size, 3) uint8 RGB: black with a bright (or red) square in each of the cells (row, column)."""
+    pixels = np.zeros((size, size, 3), np.uint8)
+    for row, column in cells:
+        square = pixels[row * STRIDE : (row + 1) * STRIDE, column * STRIDE : (column + 1) * STRIDE]
+        square[:] = (255, 0, 0) if red else (255, 255, 255)
+    return pixels
+
+
+def png(pixels: NDArray[np.uint8]) -> bytes:
+    """The picture as the bytes of a PNG file."""
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "PNG")
+    return out.getvalue()
