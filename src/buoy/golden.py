@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
-from buoy.errors import ManifestError
+from buoy.errors import InputError, ManifestError
 from buoy.model import Model
-from buoy.outputs import save
-from buoy.results import Result
+from buoy.outputs import FORMATS, save
+from buoy.results import Result, decode_record
 
-__all__ = ["EXPECTED", "Found", "differences", "pictures", "write_expected"]
+__all__ = ["EXPECTED", "Found", "differences", "pictures", "write_expected", "written_in"]
 
 #: In a model folder; beside it the pictures.
 EXPECTED = Path("sample") / "expected.json"
@@ -33,7 +33,8 @@ class Found(Struct, frozen=True, forbid_unknown_fields=True):
 
 def pictures(folder: Path) -> list[Path]:
     """The sample pictures of a model folder, by name."""
-    return sorted(path for path in (folder / EXPECTED.parent).glob("*") if path.suffix in (".jpg", ".png", ".tif", ".webp"))
+    kinds = (".jpg", ".png", ".tif", ".webp")
+    return sorted(path for path in (folder / EXPECTED.parent).glob("*") if path.suffix in kinds)
 
 
 def write_expected(model: Model, folder: Path) -> None:
@@ -42,8 +43,12 @@ def write_expected(model: Model, folder: Path) -> None:
     save(folder / EXPECTED, msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
 
 
-def differences(model: Model, folder: Path) -> Iterator[str]:
-    """What is not as expected, a line each; nothing if all is well.
+def differences(folder: Path, look: Callable[[Path], Result]) -> Iterator[str]:
+    """What is not as expected of the samples of a model folder, a line each; nothing if all is well.
+
+    Args:
+        folder: the model's folder.
+        look: gives the result of a sample picture: `Model.predict`, or a reader of results written elsewhere.
 
     Raises:
         ManifestError: there are no samples, or expected.json is absent or wrong.
@@ -57,8 +62,23 @@ def differences(model: Model, folder: Path) -> Iterator[str]:
         yield f"{folder / EXPECTED}: expects {sorted(expected)}, the pictures are {names}"
         return
     for name, wanted in expected.items():
-        result = model.predict(folder / EXPECTED.parent / name)
-        yield from (f"{name}: {line}" for line in _compare(wanted, result))
+        yield from (f"{name}: {line}" for line in _compare(wanted, look(folder / EXPECTED.parent / name)))
+
+
+def written_in(results: Path) -> Callable[[Path], Result]:
+    """A reader of the results that a service has written into a folder, for `differences`."""
+
+    def read(picture: Path) -> Result:
+        path = results / f"{picture.name}{FORMATS['json'].suffix}"
+        try:
+            record = decode_record(path.read_bytes())
+        except OSError as error:
+            raise InputError(f"{path}: {error.strerror}", "the service has not written it") from error
+        if not isinstance(record, Result):
+            raise InputError(f"{path}: {record.error.message}", record.error.hint)
+        return record
+
+    return read
 
 
 def _found(result: Result) -> list[Found]:

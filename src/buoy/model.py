@@ -158,8 +158,8 @@ def sha256_of(path: Path) -> str:
 def find_folder(model: Path | str) -> Path:
     """The folder of a model given by path or by name.
 
-    A name is looked up in the folders of `BUOY_FUNCTIONS` if that is set, else in `functions/` of this
-    directory and of those above it, and of the checkout that buoy runs from.
+    A name is looked up in the folders of `BUOY_FUNCTIONS` if that is set, else in the nearest
+    `functions/` of this directory and those above it, else in that of the checkout that buoy runs from.
 
     Raises:
         UsageError: there is none; the message says where it was looked for and what is there.
@@ -174,7 +174,7 @@ def find_folder(model: Path | str) -> Path:
         if (place / path / FILE_NAME).is_file():
             return place / path
     known = ", ".join(folder.name for folder in model_folders()) or "none"
-    where = ", ".join(str(place) for place in places) or "no functions/ folder was found"
+    where = ", ".join(str(place) for place in places)
     raise UsageError(f"there is no model {str(model)!r} (looked in: {where})", f"models here: {known}")
 
 
@@ -190,9 +190,9 @@ def _places() -> list[Path]:
     if chosen := os.environ.get("BUOY_FUNCTIONS"):
         return [Path(place) for place in chosen.split(os.pathsep) if place]
     here = Path.cwd()
-    candidates = [folder / "functions" for folder in (here, *here.parents)]
-    candidates.append(Path(__file__).resolve().parents[2] / "functions")
-    return list(dict.fromkeys(place for place in candidates if place.is_dir()))
+    near = [folder / "functions" for folder in (here, *here.parents) if (folder / "functions").is_dir()]
+    checkout = Path(__file__).resolve().parents[2] / "functions"
+    return near[:1] or [checkout]
 
 
 def _verify(weights: Path, manifest: Manifest) -> None:

@@ -61,6 +61,11 @@ class Session:
         self.output_shapes: dict[str, Shape] = {output.name: _fixed(path, output) for output in outputs}
         self._output_names = list(self.output_shapes)
 
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What the exporter wrote into the file about the network, if anything."""
+        return dict(self._session.get_modelmeta().custom_metadata_map)
+
     def run(self, tensor: Tensor) -> Tensors:
         """Run the network on one input tensor of `input_shape` and `input_dtype`."""
         with self._turns:

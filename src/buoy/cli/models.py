@@ -56,11 +56,13 @@ def _entry(folder: Path) -> dict[str, str]:
 @click.command()
 @click.argument("model", required=False)
 @click.option("--update", is_flag=True, help="Take today's results of the samples as the expected ones.")
+@click.option("--results", type=click.Path(path_type=Path, file_okay=False, exists=True),
+              help="Compare the samples' results in this folder, as a service wrote them, instead of running the model.")
 @click.option("--json", "as_json", is_flag=True, help="The faults as JSON.")
-def check(model: str | None, update: bool, as_json: bool) -> int:
+def check(model: str | None, update: bool, results: Path | None, as_json: bool) -> int:
     """Check MODEL, or all models found here: manifest, weights, sample pictures."""
     folders = [find_folder(model)] if model else model_folders()
-    faults = {str(folder): list(_faults(folder, update)) for folder in folders}
+    faults = {str(folder): list(_faults(folder, update, results)) for folder in folders}
     if as_json:
         click.echo(json.dumps(faults, ensure_ascii=False))
     else:
@@ -71,13 +73,13 @@ def check(model: str | None, update: bool, as_json: bool) -> int:
     return 1 if any(faults.values()) else 0
 
 
-def _faults(folder: Path, update: bool) -> Iterator[str]:
+def _faults(folder: Path, update: bool, results: Path | None) -> Iterator[str]:
     try:
         model = Model.load(folder)
         if model.manifest.name != folder.resolve().name:
             yield f"{folder}: the folder is called {folder.resolve().name}, the manifest says name: {model.manifest.name}"
         if update:
             golden.write_expected(model, folder)
-        yield from golden.differences(model, folder)
+        yield from golden.differences(folder, golden.written_in(results) if results else model.predict)
     except BuoyError as error:
         yield str(error)

@@ -1,0 +1,1 @@
+"""Measurements of buoy against two baselines that do the same work; started by scripts/bench."""
