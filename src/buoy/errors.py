@@ -54,9 +54,6 @@ class BuoyError(Exception):
     def __str__(self) -> str:
         return f"{self.message}; {self.hint}" if self.hint else self.message
 
-    def __reduce__(self) -> tuple[type[BuoyError], tuple[str, str]]:
-        return type(self), (self.message, self.hint)
-
     def record(self) -> ErrorRecord:
         """The error as JSON-ready data."""
         return {"class": type(self).__name__, "message": self.message, "hint": self.hint}
