@@ -1,0 +1,16 @@
+"""Fixtures that several folders of tests use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from support.minio import MinioServer, minio
+
+
+@pytest.fixture(scope="session")
+def minio_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MinioServer]:
+    """One MinIO for all tests that do not stop it; each makes buckets of its own."""
+    with minio(tmp_path_factory.mktemp("minio")) as server:
+        yield server
