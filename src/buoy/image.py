@@ -101,7 +101,8 @@ def letterbox(pixels: Pixels, size: tuple[int, int]) -> tuple[Pixels, Fit]:
         inner[:] = pixels
     else:
         inner[:] = cv2.resize(pixels, (inner_width, inner_height), interpolation=cv2.INTER_LINEAR)
-    return frame, Fit(scale, scale, left, top, height, width)
+    # Each side was rounded by itself, so each axis has a scale of its own: on odd sizes this is worth a pixel.
+    return frame, Fit(inner_width / width, inner_height / height, left, top, height, width)
 
 
 def stretch(pixels: Pixels, size: tuple[int, int]) -> tuple[Pixels, Fit]:
