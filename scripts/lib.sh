@@ -46,7 +46,7 @@ sync_venv() {
     done
     say "Setting up $(basename "$1") from $2"
     [ -x "$1/bin/python" ] || uv venv --quiet --python "$(find_python)" "$1"
-    uv pip sync --quiet --python "$1/bin/python" --require-hashes "$top/$2"
+    uv pip sync --quiet --compile-bytecode --python "$1/bin/python" --require-hashes "$top/$2"
     uv pip install --quiet --python "$1/bin/python" --no-deps --editable "$top"
     stamp "$2" > "$1/.lock"
 }

@@ -11,9 +11,9 @@ def main() -> None:
     """Run `buoy`: exit code 0 done, 1 an error of ours, 2 wrong usage, 3 finished with failed inputs."""
     if sys.argv[1:] == ["function"]:
         # What OSCAR starts for every picture: not even the parser of the command line is loaded.
-        from buoy.function import main as function
+        from buoy.function import run as function
 
-        sys.exit(function())
+        function()
     from buoy.cli.group import run
 
     sys.exit(run(sys.argv[1:]))

@@ -56,8 +56,11 @@ def _entry(folder: Path) -> dict[str, str]:
 @click.command()
 @click.argument("model", required=False)
 @click.option("--update", is_flag=True, help="Take today's results of the samples as the expected ones.")
-@click.option("--results", type=click.Path(path_type=Path, file_okay=False, exists=True),
-              help="Compare the samples' results in this folder, as a service wrote them, instead of running the model.")
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Compare what a service wrote into this folder, instead of running the model.",
+)
 @click.option("--json", "as_json", is_flag=True, help="The faults as JSON.")
 def check(model: str | None, update: bool, results: Path | None, as_json: bool) -> int:
     """Check MODEL, or all models found here: manifest, weights, sample pictures."""
@@ -76,8 +79,9 @@ def check(model: str | None, update: bool, results: Path | None, as_json: bool) 
 def _faults(folder: Path, update: bool, results: Path | None) -> Iterator[str]:
     try:
         model = Model.load(folder)
-        if model.manifest.name != folder.resolve().name:
-            yield f"{folder}: the folder is called {folder.resolve().name}, the manifest says name: {model.manifest.name}"
+        name = model.manifest.name
+        if name != folder.resolve().name:
+            yield f"{folder}: the manifest says name: {name}; folder and name must be the same"
         if update:
             golden.write_expected(model, folder)
         yield from golden.differences(folder, golden.written_in(results) if results else model.predict)

@@ -14,7 +14,7 @@ from buoy.archive import is_zip, pictures_in
 from buoy.cli.group import FAILED_INPUTS
 from buoy.cli.talk import progress, say
 from buoy.engine import Engine, Input, Outcome
-from buoy.errors import UsageError
+from buoy.errors import InputError, UsageError
 from buoy.model import find_folder
 from buoy.results import Record, Result
 from buoy.tasks import Thresholds
@@ -26,7 +26,9 @@ _PICTURES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".zip")
 @click.command()
 @click.argument("model")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for the results; without it, only a summary.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Folder for the results.  [default: none are kept]"
+)
 @click.option("--format", "formats", default="json,csv", show_default=True,
               help="json, drawn, obsea: a file for each picture; csv, coco: one table.")  # fmt: skip
 @click.option("--score", type=click.FloatRange(0, 1), help="Least score of a detection; the manifest has the default.")
@@ -96,7 +98,10 @@ def _expand(files: Iterable[Path]) -> Iterator[tuple[str, Path]]:
 
 def _inputs(paths: Iterable[tuple[str, Path]]) -> Iterator[Input]:
     for name, path in paths:
-        if is_zip(path):
-            yield from (Input(f"{name}/{entry}", source) for entry, source in pictures_in(path))
-        else:
+        if not is_zip(path):
             yield Input(name, path)
+            continue
+        try:
+            yield from (Input(f"{name}/{entry}", source) for entry, source in pictures_in(path))
+        except InputError as error:  # the zip as a whole; what was read of it before stands
+            yield Input(name, error)
