@@ -2,11 +2,14 @@
 
 Each lane is a thread that takes an input through reading, inference and post-processing. The model's session
 lets `callers` of them run the network at once, so lanes beyond that decode ahead while others infer. Everything is
-bounded: an input is taken from its source only when a lane is about to be free for it.
+bounded: `map` takes an input from its source only when a lane is about to be free for it, and `submit` refuses
+when too many wait.
 """
 
 from __future__ import annotations
 
+import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,11 +17,12 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from buoy import machine
-from buoy.errors import BuoyError, as_buoy_error
+from buoy.errors import BuoyError, DeadlineError, as_buoy_error
 from buoy.image import Pixels
 from buoy.model import Model, describe, read_file
 from buoy.results import Failure, InputInfo, Record
 from buoy.tasks import Thresholds
+from buoy.waiting import Line
 
 __all__ = ["Engine", "Input", "Outcome"]
 
@@ -44,6 +48,13 @@ class Outcome(NamedTuple):
         return isinstance(self.record, Failure)
 
 
+class _Asked(NamedTuple):
+    input: Input
+    thresholds: Thresholds | None
+    keep_pixels: bool
+    future: Future[Outcome]
+
+
 class Engine:
     """Runs one model over many inputs, several at once.
 
@@ -51,9 +62,12 @@ class Engine:
         model: loaded with as many `callers` as are to run at once (`Engine.open` does both).
         keep_pixels: hand the decoded pictures on, for those who draw.
         thresholds: other than the manifest's.
+        queue: how many inputs of `submit` may wait for a lane.
     """
 
-    def __init__(self, model: Model, *, keep_pixels: bool = False, thresholds: Thresholds | None = None) -> None:
+    def __init__(
+        self, model: Model, *, keep_pixels: bool = False, thresholds: Thresholds | None = None, queue: int = 64
+    ) -> None:
         self.model = model
         self._keep_pixels = keep_pixels
         self.thresholds = thresholds
@@ -62,6 +76,10 @@ class Engine:
         # costs a picture of memory, so only a device of its own gets it.
         self.lanes = callers if model.session.provider == "CPUExecutionProvider" else callers + machine.cores()
         self._pool = ThreadPoolExecutor(self.lanes, thread_name_prefix="lane")
+        self._line: Line[_Asked] = Line(self.lanes, most=queue, late=self._too_late)
+        self._lock = threading.Lock()
+        #: Calls of `_turn` that the pool has not begun: never fewer than there are inputs waiting.
+        self._turns = 0
 
     @classmethod
     def open(
@@ -84,7 +102,7 @@ class Engine:
         running: deque[Future[Outcome]] = deque()
         try:
             for each in inputs:
-                running.append(self.submit(each))
+                running.append(self._enter(each, None, None, None, bounded=False))
                 if len(running) > self.lanes * 2:  # one in each lane, and one waiting for it
                     yield running.popleft().result()
             while running:
@@ -93,9 +111,33 @@ class Engine:
             for future in running:
                 future.cancel()
 
-    def submit(self, input: Input) -> Future[Outcome]:
-        """Start on one input. The future's result is an `Outcome`, failures included; it never raises."""
-        return self._pool.submit(self._look, input)
+    def submit(
+        self,
+        input: Input,
+        *,
+        deadline_s: float | None = None,
+        thresholds: Thresholds | None = None,
+        keep_pixels: bool | None = None,
+    ) -> Future[Outcome]:
+        """Have one input looked at. The future's result is an `Outcome`, failures included; it never raises.
+
+        Until a lane has taken the input, `cancel` of the future takes it out of the queue.
+
+        Args:
+            input: what to look at.
+            deadline_s: how long it may wait; when that is over it is dropped, and is a `DeadlineError`.
+            thresholds: other than the engine's.
+            keep_pixels: other than the engine's.
+
+        Raises:
+            BusyError: the queue is full, or its wait longer than the deadline.
+        """
+        return self._enter(input, deadline_s, thresholds, keep_pixels, bounded=True)
+
+    @property
+    def pending(self) -> int:
+        """How many inputs wait or are worked on."""
+        return self._line.pending
 
     def close(self) -> None:
         """Wait for what is running and end the threads."""
@@ -107,14 +149,57 @@ class Engine:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _look(self, input: Input) -> Outcome:
-        data = b""
+    def _enter(
+        self,
+        input: Input,
+        deadline_s: float | None,
+        thresholds: Thresholds | None,
+        keep_pixels: bool | None,
+        *,
+        bounded: bool,
+    ) -> Future[Outcome]:
+        keep = self._keep_pixels if keep_pixels is None else keep_pixels
+        asked = _Asked(input, thresholds, keep, Future())
+        self._line.join(asked, deadline_s, bounded=bounded)
+        asked.future.add_done_callback(lambda future: self._line.leave(asked) if future.cancelled() else None)
+        with self._lock:
+            if self._turns < len(self._line):
+                self._turns += 1
+                self._pool.submit(self._turn)
+        return asked.future
+
+    def _turn(self) -> None:
+        """Take the next input from the queue, if there is one left, all the way through."""
+        with self._lock:
+            self._turns -= 1
+        while turn := self._line.next():
+            asked, began_s = turn.item, time.monotonic()
+            if not asked.future.set_running_or_notify_cancel():
+                self._line.done(None)
+                continue
+            outcome = self._look(asked)
+            self._line.done(time.monotonic() - began_s)
+            asked.future.set_result(outcome)
+            return
+
+    def _too_late(self, asked: _Asked) -> None:
+        if asked.future.set_running_or_notify_cancel():
+            error = DeadlineError(
+                f"{asked.input.name}: its deadline was over before its turn came",
+                "try again later, or give it more time",
+                retry_after_s=self._line.wait_s(),
+            )
+            info = InputInfo(**describe(asked.input.name, b""))
+            asked.future.set_result(Outcome(asked.input, Failure.of(error, info, self.model.info)))
+
+    def _look(self, asked: _Asked) -> Outcome:
+        data, input = b"", asked.input
         try:
             if isinstance(input.source, BuoyError):
                 raise input.source
             data = input.source if isinstance(input.source, bytes) else read_file(input.source)
-            seen = self.model.look(data, name=input.name, thresholds=self.thresholds)
-            return Outcome(input, seen.result, seen.pixels if self._keep_pixels else None)
+            seen = self.model.look(data, name=input.name, thresholds=asked.thresholds or self.thresholds)
+            return Outcome(input, seen.result, seen.pixels if asked.keep_pixels else None)
         except Exception as error:  # the next input has nothing to do with this one's fault
             told = as_buoy_error(error, input.name)
             return Outcome(input, Failure.of(told, InputInfo(**describe(input.name, data)), self.model.info))

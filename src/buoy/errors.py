@@ -10,6 +10,8 @@ BuoyError
 │   ├── MissingError      no such bucket or object
 │   └── ExistsError       a create-only put found something there
 ├── ServiceError      the author of a service definition (FDL)
+├── BusyError         the caller, who may come again after `retry_after_s`
+│   └── DeadlineError     the same, for an input that waited in vain
 └── JobError          a run that ended badly: crash, memory, time
 """
 
@@ -19,7 +21,9 @@ from typing import TypedDict
 
 __all__ = [
     "ArchiveError",
+    "BusyError",
     "BuoyError",
+    "DeadlineError",
     "ErrorRecord",
     "ExistsError",
     "InputError",
@@ -97,6 +101,21 @@ class ExistsError(StoreError):
 
 class ServiceError(BuoyError):
     """A service definition that cannot be used."""
+
+
+class BusyError(BuoyError):
+    """No room for one more input now; nothing was done with it."""
+
+    retry = True
+
+    def __init__(self, message: str, hint: str = "", *, retry_after_s: float = 1.0) -> None:
+        super().__init__(message, hint)
+        #: When there is probably room, estimated from the queue and the measured rate.
+        self.retry_after_s = retry_after_s
+
+
+class DeadlineError(BusyError):
+    """Its time was over before its turn came; nothing was done with it."""
 
 
 class JobError(BuoyError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import yaml
@@ -135,7 +135,7 @@ class Manifest(_Section, frozen=True, kw_only=True):
         # The way above stops at the first fault. Finding all of them costs more: only a bad file pays for it.
         from buoy.manifest_lint import explain
 
-        raise explain(path, text)
+        raise explain(path, text, json_schema())
 
     @property
     def labels(self) -> list[str]:
@@ -148,7 +148,7 @@ class Manifest(_Section, frozen=True, kw_only=True):
         return [UNSET if isinstance(entry, str) else entry.taxon for entry in self.classes]
 
 
-def json_schema() -> dict[str, object]:
+def json_schema() -> dict[str, Any]:
     """The JSON Schema of a manifest, for editors; committed as schemas/manifest.schema.json."""
     return msgspec.json.schema(Manifest)
 

@@ -11,11 +11,11 @@ import jsonschema_rs
 import yaml
 
 from buoy.errors import ManifestError
-from buoy.manifest import json_schema
 
 __all__ = ["Fault", "explain", "faults"]
 
 Steps = tuple[str | int, ...]
+Schema = dict[str, Any]
 
 
 class Fault(NamedTuple):
@@ -25,15 +25,15 @@ class Fault(NamedTuple):
     message: str
 
 
-def explain(path: Path, text: str) -> ManifestError:
+def explain(path: Path, text: str, schema: Schema) -> ManifestError:
     """One error that lists all faults of the manifest, one a line, as `file:line: what`."""
-    found = faults(text)
+    found = faults(text, schema)
     lines = [f"{path}:{fault.line}: {fault.message}" for fault in found]
     return ManifestError("\n".join(lines), "mend the lines named, then run: buoy check")
 
 
-def faults(text: str) -> list[Fault]:
-    """All faults of a manifest's text, in the order of its lines."""
+def faults(text: str, schema: Schema) -> list[Fault]:
+    """All faults of a manifest's text by its JSON Schema, in the order of its lines."""
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
@@ -47,9 +47,9 @@ def faults(text: str) -> list[Fault]:
     found: list[Fault] = []
     _walk(root, (), lines, found)
     data = yaml.safe_load(text)
-    validator = jsonschema_rs.Draft202012Validator(json_schema())
+    validator = jsonschema_rs.Draft202012Validator(schema)
     for broken in validator.iter_errors(data):
-        found += _faults_of(broken, lines)
+        found += _faults_of(broken, lines, schema)
     found += _repeated_labels(data, lines)
     return sorted(set(found))
 
@@ -71,12 +71,12 @@ def _walk(node: yaml.Node, steps: Steps, lines: dict[Steps, int], found: list[Fa
             _walk(item, (*steps, index), lines, found)
 
 
-def _faults_of(error: jsonschema_rs.ValidationError, lines: dict[Steps, int]) -> list[Fault]:
+def _faults_of(error: jsonschema_rs.ValidationError, lines: dict[Steps, int], schema: Schema) -> list[Fault]:
     steps = tuple(error.instance_path)
     line = _line(steps, lines)
     kind: Any = error.kind  # each kind has attributes of its own
     if kind.name == "additionalProperties":
-        known = _known_keys(error)
+        known = _known_keys(error, schema)
         return [
             Fault(_line((*steps, key), lines), f"unknown key {_name((*steps, key))}{_nearest(key, known)}")
             for key in kind.unexpected
@@ -88,9 +88,9 @@ def _faults_of(error: jsonschema_rs.ValidationError, lines: dict[Steps, int]) ->
     return [Fault(line, f"{_name(steps)}: {error.message}")]
 
 
-def _known_keys(error: jsonschema_rs.ValidationError) -> list[str]:
+def _known_keys(error: jsonschema_rs.ValidationError, schema: Schema) -> list[str]:
     """The keys that the schema has at the place of the error."""
-    node: Any = json_schema()
+    node: Any = schema
     for step in error.schema_path[:-1]:  # the last step names the rule that was broken
         node = node[step]
     return sorted(node.get("properties", {}))
