@@ -15,6 +15,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from buoy.version import VERSION
+
 if TYPE_CHECKING:
     from buoy.engine import Engine, Input, Outcome
     from buoy.errors import BuoyError, InputError, ManifestError, StoreError, WeightsError
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from buoy.model import Model
     from buoy.results import Detection, Failure, Result
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = [
     "BuoyError",

@@ -21,8 +21,8 @@ from typing import TypedDict
 
 __all__ = [
     "ArchiveError",
-    "BusyError",
     "BuoyError",
+    "BusyError",
     "DeadlineError",
     "ErrorRecord",
     "ExistsError",

@@ -26,7 +26,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-import buoy
 from buoy import outputs
 from buoy.archive import is_zip, pictures_in
 from buoy.engine import Engine, Input, Outcome
@@ -34,6 +33,7 @@ from buoy.errors import BuoyError, InputError, UsageError, as_buoy_error
 from buoy.manifest import Manifest
 from buoy.model import Model, find_folder, sha256_of
 from buoy.results import Failure, InputInfo, ModelInfo, Result
+from buoy.version import VERSION
 
 __all__ = ["DONE", "ERROR", "FAILED_INPUTS", "Event", "Report", "Setup", "answer", "attempt", "main", "run"]
 
@@ -263,7 +263,7 @@ def _model_info(model: str) -> ModelInfo:
 def _introduction(engine: Engine) -> str:
     info = engine.model.info
     caveat = "demo weights: draw no conclusions from the results" if info.maturity == "demo" else info.maturity
-    return f"buoy {buoy.__version__}: {info.name} {info.version} ({caveat})"
+    return f"buoy {VERSION}: {info.name} {info.version} ({caveat})"
 
 
 def _line(outcome: Outcome) -> str:

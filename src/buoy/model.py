@@ -11,13 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import buoy
 from buoy.errors import InputError, ManifestError, UsageError, WeightsError
 from buoy.image import Pixels
 from buoy.manifest import FILE_NAME, Manifest
 from buoy.results import InputInfo, ModelInfo, Result, RunInfo
 from buoy.session import Session
 from buoy.tasks import Task, Thresholds, make_task
+from buoy.version import VERSION
 
 __all__ = ["Model", "Sighting", "find_folder", "model_folders", "sha256_of"]
 
@@ -120,7 +120,7 @@ class Model:
             infer_ms=round((inferred - ready) * 1000, 2),
             total_ms=round((time.perf_counter() - begin) * 1000, 2),
             host=socket.gethostname(),
-            buoy=buoy.__version__,
+            buoy=VERSION,
             runtime=self.session.runtime,
             provider=self.session.provider,
             threads=self.session.threads,

@@ -1,8 +1,10 @@
 import subprocess
 import sys
+import tomllib
 from importlib import import_module
 
 import buoy
+from support.need import CHECKOUT
 
 
 def test_public_names_are_sorted_and_there() -> None:
@@ -25,3 +27,8 @@ def test_every_error_of_ours_is_in_the_tree_and_listed() -> None:
 def test_importing_buoy_costs_nothing() -> None:
     code = "import sys, buoy; print(sorted(set(sys.modules) & {'numpy', 'onnxruntime', 'cv2', 'yaml', 'msgspec'}))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    assert buoy.__version__ == project["version"]

@@ -11,7 +11,7 @@ from buoy import golden, scaffold
 from buoy.cli.group import run
 from buoy.errors import UsageError
 from buoy.image import decode
-from buoy.manifest import Manifest
+from buoy.manifest import Manifest, json_schema
 from buoy.manifest_lint import faults
 from support.tiny import make_network
 
@@ -43,7 +43,7 @@ def test_a_new_folder_passes_check_once_its_messages_are_followed(
 def test_a_new_manifest_is_valid_and_names_its_schema(tmp_path: Path) -> None:
     folder = scaffold.write_new("my-model", "detect", tmp_path)
     text = (folder / "manifest.yaml").read_text()
-    assert faults(text) == []
+    assert faults(text, json_schema()) == []
     assert Manifest.load(folder).name == "my-model"
     first = text.splitlines()[0]
     assert first == "# yaml-language-server: $schema=../../schemas/manifest.schema.json"
@@ -67,7 +67,7 @@ def test_any_label_and_title_survives_the_manifest(label: str) -> None:
         size=(64, 32), labels=[label, "other"], source_title=label, licence="Apache-2.0",
     )  # fmt: skip
     text = scaffold.manifest_text(draft)
-    assert faults(text) == []
+    assert faults(text, json_schema()) == []
     data = yaml.safe_load(text)
     assert data["classes"] == [label, "other"]
     assert data["title"] == data["source"]["title"] == label

@@ -9,8 +9,8 @@ from importlib import import_module
 
 import click
 
-import buoy
 from buoy.errors import BuoyError, UsageError, as_buoy_error
+from buoy.version import VERSION
 
 __all__ = ["FAILED_INPUTS", "cli", "run"]
 
@@ -52,7 +52,7 @@ class _Lazy(click.Group):
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(buoy.__version__, prog_name="buoy")
+@click.version_option(VERSION, prog_name="buoy")
 def cli() -> None:
     """Turn a folder with a model into a service that watches the sea."""
 
