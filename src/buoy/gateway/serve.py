@@ -1,0 +1,130 @@
+"""The life of `buoy up`: the port, the node behind it, uvicorn in front, and an orderly end."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import uvicorn
+
+from buoy.errors import UsageError
+from buoy.gateway.app import build
+from buoy.gateway.auth import only_owner_reads
+from buoy.gateway.node import Node, Settings
+
+__all__ = ["serve"]
+
+_log = logging.getLogger(__name__)
+#: In the data folder, while we run: where `buoy put` and the like find us.
+_UP = "up.json"
+#: How long open connections may take to end; live events end at once.
+_GRACE_S = 3
+
+
+def serve(settings: Settings, started: Callable[[Node, str], None]) -> None:
+    """Run until SIGTERM or SIGINT.
+
+    Args:
+        settings: what was asked for.
+        started: called with the node and its URL once requests are answered.
+
+    Raises:
+        UsageError: the port is taken, the host is not ours, or it is not safe to listen there.
+    """
+    listener = _listen(settings.host, settings.port)
+    with listener:
+        port = listener.getsockname()[1]
+        node = Node(settings, port)
+        try:
+            _refuse_unsafe(settings)
+            node.start()
+            host = f"[{settings.host}]" if ":" in settings.host else settings.host
+            url = f"http://{'127.0.0.1' if settings.host in ('0.0.0.0', '::') else host}:{port}"
+            _Server(node, lambda: _up(node, url, started)).run(sockets=[listener])
+        finally:
+            (settings.data / _UP).unlink(missing_ok=True)
+            node.stop()
+
+
+def _up(node: Node, url: str, started: Callable[[Node, str], None]) -> None:
+    """Say where we are, to the commands of another terminal and to the caller."""
+    note = node.settings.data / _UP
+    part = note.with_suffix(".part")
+    part.write_text(json.dumps({"url": url, "pid": os.getpid()}), encoding="utf-8")
+    part.replace(note)
+    started(node, url)
+
+
+class _Server(uvicorn.Server):
+    """Tells when it is up, and the node as soon as it is asked to stop."""
+
+    def __init__(self, node: Node, started: Callable[[], None]) -> None:
+        super().__init__(
+            uvicorn.Config(
+                build(node),
+                http="httptools",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=_GRACE_S,
+            )
+        )
+        self._node = node
+        self._started = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._started()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._node.ask_to_stop()
+        super().handle_exit(sig, frame)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As uvicorn's own, which raises the signal again at the end; but a stop that was asked for is no failure."""
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Take the port before anything else is done, so that a taken one leaves nothing behind."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(1024)
+    except (OSError, OverflowError) as error:
+        listener.close()
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            raise UsageError(
+                f"port {port} on {host} is taken", "stop what uses it, or choose another with --port"
+            ) from None
+        raise UsageError(f"cannot listen on {host} port {port}: {error}", "see --host and --port") from None
+    return listener
+
+
+def _refuse_unsafe(settings: Settings) -> None:
+    """Beyond this machine only where the password is a secret."""
+    credentials = settings.data / "credentials.yaml"
+    if settings.loopback:
+        return
+    if not only_owner_reads(credentials):
+        raise UsageError(
+            f"{credentials} can be read by others on this machine, so listening on {settings.host} is refused",
+            f"run: chmod 600 {credentials}",
+        )
+    _log.warning("listening on %s without TLS: put a proxy with TLS in front", settings.host)
