@@ -198,8 +198,9 @@ class Engine:
             if isinstance(input.source, BuoyError):
                 raise input.source
             data = input.source if isinstance(input.source, bytes) else read_file(input.source)
-            seen = self.model.look(data, name=input.name, thresholds=asked.thresholds or self.thresholds)
-            return Outcome(input, seen.result, seen.pixels if asked.keep_pixels else None)
+            thresholds = asked.thresholds or self.thresholds
+            seen = self.model.look(data, name=input.name, thresholds=thresholds, keep_pixels=asked.keep_pixels)
+            return Outcome(input, seen.result, seen.pixels)
         except Exception as error:  # the next input has nothing to do with this one's fault
             told = as_buoy_error(error, input.name)
             return Outcome(input, Failure.of(told, InputInfo(**describe(input.name, data)), self.model.info))

@@ -39,8 +39,11 @@ def pictures(folder: Path) -> list[Path]:
 
 def write_expected(model: Model, folder: Path) -> None:
     """Run the model over its samples and keep the results as the expected ones."""
-    found = {path.name: _found(model.predict(path)) for path in pictures(folder)}
-    save(folder / EXPECTED, msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
+    entries = []
+    for path in pictures(folder):
+        found = ",".join(f"\n    {msgspec.json.encode(each).decode()}" for each in _found(model.predict(path)))
+        entries.append(f'\n  "{path.name}": [{found}]')
+    save(folder / EXPECTED, f"{{{','.join(entries)}\n}}\n".encode())
 
 
 def differences(folder: Path, look: Callable[[Path], Result]) -> Iterator[str]:

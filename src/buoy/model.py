@@ -27,8 +27,8 @@ class Sighting:
     """A result together with the picture it was found in, for those who draw."""
 
     result: Result
-    #: (H, W, 3) uint8, RGB, upright.
-    pixels: Pixels
+    #: (H, W, 3) uint8, RGB, upright; absent if it was not to be kept.
+    pixels: Pixels | None
 
 
 class Model:
@@ -84,23 +84,30 @@ class Model:
         Raises:
             InputError: it cannot be read.
         """
-        return self.look(picture, name=name, thresholds=thresholds).result
+        return self.look(picture, name=name, thresholds=thresholds, keep_pixels=False).result
 
     def look(
-        self, picture: bytes | Path | str, *, name: str | None = None, thresholds: Thresholds | None = None
+        self,
+        picture: bytes | Path | str,
+        *,
+        name: str | None = None,
+        thresholds: Thresholds | None = None,
+        keep_pixels: bool = True,
     ) -> Sighting:
         """The same, and the decoded picture with it."""
         thresholds = thresholds or self.thresholds
         started, clock = datetime.now(UTC), [time.perf_counter()]
         data = picture if isinstance(picture, bytes) else read_file(Path(picture))
-        pixels = self._task.read(data)
-        tensors, context = self._task.prepare(pixels)
+        sample = self._task.read(data)
+        height, width = sample.shape[:2]
+        tensors, context = self._task.prepare(sample)
+        pixels = sample if keep_pixels else None
+        del sample  # several megabytes that need not wait for the network
         clock.append(time.perf_counter())
         outputs = [self.session.run(tensor) for tensor in tensors]
         clock.append(time.perf_counter())
         found = self._task.decode(outputs, context, thresholds)
         name = name if name is not None else "" if isinstance(picture, bytes) else Path(picture).name
-        height, width = pixels.shape[:2]
         findings: dict[str, Any] = {self._task.findings: found}
         result = Result(
             input=InputInfo(**describe(name, data), width=width, height=height),
