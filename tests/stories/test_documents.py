@@ -65,7 +65,7 @@ def test_a_model_is_added_as_the_contributing_page_says(checkout: Path) -> None:
     home = checkout / "functions" / "my-model"
     first, *others = blocks("CONTRIBUTING.md", "sh")
     assert shell(first, checkout).returncode == 0
-    network = make_network(home / "model.onnx", size=640, classes=2)  # what its author would bring
+    network = make_network(home / "my-model.onnx", size=640, classes=2)  # what its author would bring
     told = shell("buoy check my-model", checkout)
     assert told.returncode == 1
     assert sha256_of(network) in told.stdout, "check tells what to write down"
