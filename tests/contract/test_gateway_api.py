@@ -193,6 +193,10 @@ def test_errors_have_one_form_in_json_and_plain_text_otherwise(http: httpx2.Clie
     shaped = http.get(f"/system/services/{name}", headers={"Accept": "application/json"})
     assert set(shaped.json()["error"]) == {"class", "message", "hint"}
     assert shaped.json()["error"]["class"] == "MissingError"
+    for method, path, status in (("GET", "/nowhere", 404), ("PATCH", "/system/services", 405)):
+        answer = http.request(method, path, headers={"Accept": "application/json"})
+        assert answer.status_code == status
+        assert path in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(
@@ -241,6 +245,8 @@ def test_a_name_that_is_taken_is_a_409_and_an_unknown_one_a_404(
     assert http.put("/system/services", json=service(name)).status_code == 404
     gateway.create(name)
     assert http.post("/system/services", json=service(name)).status_code == 409
+    shouted = {key.upper(): value for key, value in service(name).items()}
+    assert http.post("/system/services", json=shouted).status_code == 409
 
 
 def test_deleting_a_service_keeps_its_data_unless_asked(gateway: Gateway, http: httpx2.Client, name: str) -> None:

@@ -85,9 +85,11 @@ def test_a_stop_is_quick_and_puts_running_jobs_back(tmp_path: Path) -> None:
     gateway.create("slow", f"echo run >> {tmp_path}/runs\n[ -e {tmp_path}/go ] || sleep 600\n{COPY}")
     gateway.drop("slow", "input/x", b"1")
     until((tmp_path / "runs").exists)
-    began = time.monotonic()
-    assert gateway.stop() == 0
-    assert time.monotonic() - began < 10
+    with gateway.client() as http, http.stream("GET", "/page/events") as open_page:
+        assert open_page.status_code == 200
+        began = time.monotonic()
+        assert gateway.stop() == 0
+        assert time.monotonic() - began < 10
     (tmp_path / "go").touch()
     gateway.start()
     (job,) = gateway.finished(1, "slow")
@@ -191,10 +193,18 @@ def test_a_taken_port_is_one_line_with_a_hint(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
+def test_an_fdl_folder_that_is_not_there_is_one_line_with_a_hint(tmp_path: Path) -> None:
+    ended = up("--data", tmp_path / "data", "--fdl", tmp_path / "none")
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+    assert "is no folder" in ended.stderr
+
+
 def test_credentials_are_made_once_for_the_owner_only(tmp_path: Path) -> None:
     with running(tmp_path / "data") as gateway:
         path = gateway.data / "credentials.yaml"
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        for name in ("state.db", "state.db-wal"):
+            assert stat.S_IMODE((gateway.data / name).stat().st_mode) == 0o600
         first = path.read_text()
         gateway.stop()
         gateway.start()

@@ -164,13 +164,29 @@ def test_results_are_filtered_by_label_and_score_and_come_in_pages(gateway: Gate
 def test_results_can_be_downloaded(gateway: Gateway, browser: httpx2.Client, form: str) -> None:
     gateway.drop("tiny", f"input/down-{form}.png", BRIGHT)
     until(lambda: named(browser, "tiny", {f"down-{form}.png"}))
-    gateway.drop("tiny", "output/other.json", b'{"not": "ours"}')
     answer = browser.get("/page/export", params={"service": "tiny", "format": form})
     assert answer.status_code == 200
     assert answer.headers["content-disposition"].startswith('attachment; filename="tiny.')
     assert f"down-{form}.png" in answer.text
     assert browser.get("/page/export", params={"service": "tiny", "format": "xml"}).status_code == 400
     assert browser.get("/page/export", params={"service": "none"}).status_code == 404
+
+
+def test_other_programs_json_and_deleted_results_do_not_hinder(gateway: Gateway, browser: httpx2.Client) -> None:
+    gateway.create(
+        "mixed", 'for n in 1 2; do echo "{}" > "$TMP_OUTPUT_DIR/$n.json"; done; echo "[" > "$TMP_OUTPUT_DIR/3.json"\n'
+    )
+    gateway.drop("mixed", "input/x", b"1")
+    gateway.finished(1, "mixed")
+    (gateway.output("mixed") / "1.json").unlink()
+    shown = browser.get("/page/results", params={"service": "mixed"}).json()["results"]
+    assert {one["output_key"]: one["result"] for one in shown} == {
+        "output/1.json": None,
+        "output/2.json": {},
+        "output/3.json": None,
+    }
+    assert browser.get("/page/results", params={"service": "mixed", "label": "x"}).json()["results"] == []
+    assert browser.get("/page/export", params={"service": "mixed", "format": "json"}).text == ""
 
 
 def test_objects_come_in_ranges_and_do_nothing_when_opened(gateway: Gateway, browser: httpx2.Client) -> None:

@@ -151,5 +151,5 @@ def test_a_watcher_hears_of_every_commit_until_it_leaves(state: State) -> None:
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="unable to open"):
+    with pytest.raises(StoreError, match="No such file"):
         State(tmp_path / "none" / "state.db")

@@ -17,6 +17,9 @@ from buoy.errors import UsageError
 
 __all__ = ["jobs", "logs", "put"]
 
+#: `buoy up &` and `buoy put` right after it: so long may the first take.
+_COMES_UP_S = 20.0
+
 _data = click.option(
     "--data", type=click.Path(path_type=Path), default="buoy-data", show_default=True, help="Data folder of buoy up."
 )
@@ -42,7 +45,7 @@ def put(service: str, files: tuple[Path, ...], wait: bool, data: Path, as_json: 
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise UsageError(f"several files are called {', '.join(twice)}", "one would replace the other: rename them")
-    gateway = Gateway(data)
+    gateway = Gateway(data, wait_s=_COMES_UP_S)
     inputs = gateway.get(f"/system/services/{service}")["input"]
     if not inputs:
         raise UsageError(f"service {service} has no input path", f"post to {gateway.url}/job/{service} instead")

@@ -17,9 +17,6 @@ from buoy.errors import BuoyError, MissingError, StoreError, UsageError
 
 __all__ = ["Gateway"]
 
-#: `buoy up &` and `buoy put` right after it: so long may the first take to come up.
-_COMES_UP_S = 20.0
-
 
 class Gateway:
     """The HTTP API of one gateway.
@@ -27,14 +24,17 @@ class Gateway:
     Args:
         data: its data folder, for where it is and for the password; BUOY_URL, BUOY_USER and
             BUOY_PASSWORD come first.
+        wait_s: how long it may take to come up, if it is being started.
 
     Raises:
         UsageError: nothing says where it is.
     """
 
-    def __init__(self, data: Path) -> None:
-        self.url, user, password = _address(data)
+    def __init__(self, data: Path, wait_s: float = 0.0) -> None:
+        self.url, user, password = _address(data, wait_s)
         self._http = httpx2.Client(base_url=self.url, auth=(user, password), timeout=60.0)
+        #: Signed URLs need no password, and may be another server's.
+        self._store = httpx2.Client(timeout=None)
 
     def get(self, path: str, **query: object) -> Any:
         """What a route answers."""
@@ -48,7 +48,7 @@ class Gateway:
         try:
             with file.open("rb") as content:
                 headers = {"Content-Length": str(file.stat().st_size)}
-                answer = httpx2.put(url, content=content, headers=headers, timeout=None)
+                answer = self._store.put(url, content=content, headers=headers)
         except OSError as error:
             raise UsageError(f"{file}: {error.strerror}", "name files that can be read") from None
         except httpx2.HTTPError as error:
@@ -77,17 +77,17 @@ class Gateway:
         return StoreError(f"no buoy answers at {self.url}: {error}", "start it: buoy up", retry=True)
 
 
-def _address(data: Path) -> tuple[str, str, str]:
+def _address(data: Path, wait_s: float) -> tuple[str, str, str]:
     known = os.environ
     if url := known.get("BUOY_URL"):
         return url.rstrip("/"), known.get("BUOY_USER", "oscar"), known.get("BUOY_PASSWORD", "")
-    deadline = time.monotonic() + _COMES_UP_S
+    deadline = time.monotonic() + wait_s
     while True:
         running = _read(data / "up.json")
         if running and _answers(running["url"]):
             secrets = yaml.safe_load((data / "credentials.yaml").read_text(encoding="utf-8"))
             return running["url"], secrets["username"], secrets["password"]
-        if not data.is_dir() or time.monotonic() > deadline or (running is None and not (data / "lock").exists()):
+        if time.monotonic() >= deadline:
             hint = "start it with the same --data, or set BUOY_URL, BUOY_USER and BUOY_PASSWORD"
             raise UsageError(f"no buoy runs in {data}", hint)
         time.sleep(0.1)

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -17,7 +18,7 @@ from buoy.errors import BuoyError
 from buoy.gateway.auth import bearer
 from buoy.gateway.buckets import Buckets
 from buoy.gateway.events import records
-from buoy.gateway.http import Denied, json_body, on_error, refuse_foreign, sync
+from buoy.gateway.http import Denied, json_body, on_error, on_no_route, refuse_foreign, sync
 from buoy.gateway.invoke import Invoke
 from buoy.gateway.logs import Logs
 from buoy.gateway.node import Node
@@ -41,7 +42,7 @@ def build(node: Node) -> ASGIApp:
         Route("/object/{bucket}/{key:path}", Buckets(node).object, methods=["GET", "PUT"]),
         *page_routes(node),
     ]
-    handlers: dict[Any, Any] = {BuoyError: on_error, OSError: on_error, Exception: on_error}
+    handlers: dict[Any, Any] = {HTTPException: on_no_route, BuoyError: on_error, OSError: on_error, Exception: on_error}
     app = Starlette(routes=routes, exception_handlers=handlers)
     app.router.redirect_slashes = False  # `_Door` takes either
     return _Door(app)

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
@@ -23,18 +24,25 @@ from buoy.errors import (
     as_buoy_error,
 )
 
-__all__ = ["Denied", "TooLarge", "body", "compact", "error_response", "json_body", "refuse_foreign", "sync"]
+__all__ = ["Denied", "Refused", "TooLarge", "body", "compact", "error_response", "json_body", "refuse_foreign", "sync"]
 
 #: What /run and /job take at most; larger inputs go through a bucket.
 BODY_LIMIT_BYTES = 64 << 20
 
 
-class Denied(BuoyError):
+class Refused(BuoyError):
+    """An answer that the request itself calls for: no such path, no such method."""
+
+    def __init__(self, message: str, hint: str = "", *, status: int) -> None:
+        super().__init__(message, hint)
+        self.status = status
+
+
+class Denied(Refused):
     """The caller did not prove who they are (401), or may not do this (403)."""
 
     def __init__(self, message: str, hint: str = "", *, status: int = 401) -> None:
-        super().__init__(message, hint)
-        self.status = status
+        super().__init__(message, hint, status=status)
 
 
 class TooLarge(BuoyError):
@@ -55,7 +63,7 @@ _STATUS: tuple[tuple[type[BuoyError], int], ...] = (
 
 def status_of(error: BuoyError) -> int:
     """The HTTP status of an error."""
-    if isinstance(error, Denied):
+    if isinstance(error, Refused):
         return error.status
     if isinstance(error, StoreError) and error.retry:
         return 503
@@ -134,6 +142,15 @@ def sync(handler: Sync) -> Callable[[Request], Awaitable[Response]]:
         return await run_in_threadpool(handler, request, data)
 
     return endpoint
+
+
+async def on_no_route(request: Request, error: Exception) -> Response:
+    """A path that is not served, or not with this method."""
+    assert isinstance(error, HTTPException)
+    told = Refused(f"{request.method} {request.url.path}: {error.detail}", status=error.status_code)
+    response = error_response(request, told)
+    response.headers.update(error.headers or {})
+    return response
 
 
 async def on_error(request: Request, error: Exception) -> Response:

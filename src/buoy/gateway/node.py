@@ -87,7 +87,7 @@ class Node:
         self.listing = Listing(self.intake, self.services, 30.0)
         self._sources: list[Any] = []
         if isinstance(self.store, FolderStore):
-            self._sources.append(FolderWatch(self.store, self.intake, self.listing.ask))
+            self._sources.append(FolderWatch(self.store, self.intake, self.listing))
         elif isinstance(self.store, S3Store):
             arn = OUR_ARN if self._minio else os.environ.get("BUOY_S3_WEBHOOK_ARN", "")
             self._events = MinioEvents(self.store, self.services, self.listing, arn)
@@ -177,8 +177,8 @@ class Node:
 
     # Services
 
-    def apply(self, body: object, *, fdl: str = "", create: bool) -> Service:
-        """Create or update a service as `body` defines it.
+    def apply(self, body: object, *, fdl: str = "", create: bool | None = None) -> Service:
+        """Create or update a service as `body` defines it; `create` insists on the one or the other.
 
         Token and owner stay what they are over an update: OSCAR loses the owner there, and cannot
         delete such a service's buckets later.
@@ -189,23 +189,22 @@ class Node:
             MissingError: there is none, on update.
         """
         with self._changing:
-            name = body.get("name") if isinstance(body, dict) else None
-            known = self.services.get(name) if isinstance(name, str) else None
+            name = service_from(body, token="").name
+            known = self.services.get(name)
+            if create is True and known:
+                raise ExistsError(f"a service with name {name!r} is there already", "update it, or delete it first")
+            if create is False and not known:
+                raise MissingError(f"there is no service {name!r}", "create it first")
             token = known.token if known else secrets.token_hex(32)
             service = service_from(body, token=token, owner=OWNER, fdl=fdl)
-            if create and known:
-                raise ExistsError(
-                    f"a service with name {service.name!r} is there already", "update it, or delete it first"
-                )
-            if not create and not known:
-                raise MissingError(f"there is no service {service.name!r}", "create it first")
             for bucket in service.buckets():
                 self.store.create_bucket(bucket)
             for path in (*service.inputs, *service.outputs):
                 if path.folder and isinstance(self.store, FolderStore):
                     self.store.put(path.bucket, path.key_prefix, b"")
-            self.state.put_service(service.name, service.definition, fdl)
-            self.services[service.name] = service
+            if service != known:
+                self.state.put_service(service.name, service.definition, fdl)
+                self.services[service.name] = service
         if self._events:
             self._events.refresh()
         self.listing.ask()
@@ -241,14 +240,13 @@ class Node:
         folder = self.settings.fdl or fdl_folder.default_folder()
         if folder is None:
             return
+        if not folder.is_dir():
+            raise UsageError(f"--fdl {folder} is no folder", "name a folder that holds FDL files")
         for found in fdl_folder.definitions(folder):
             try:
                 if isinstance(found, BuoyError):
                     raise found
-                name = found.body.get("name")
-                known = self.services.get(name) if isinstance(name, str) else None
-                if known is None or _differs(found, known):
-                    self.apply(found.body, fdl=found.text, create=known is None)
+                self.apply(found.body, fdl=found.text)
             except BuoyError as error:
                 _log.error("%s", error)
 
@@ -273,11 +271,6 @@ def _keys_of_environment() -> tuple[str, str]:
         known.get("BUOY_S3_ACCESS_KEY") or known.get("AWS_ACCESS_KEY_ID", ""),
         known.get("BUOY_S3_SECRET_KEY") or known.get("AWS_SECRET_ACCESS_KEY", ""),
     )
-
-
-def _differs(found: fdl_folder.Definition, known: Service) -> bool:
-    fresh = service_from(found.body, token=known.token, owner=OWNER, fdl=found.text)
-    return fresh != known
 
 
 def _claim(data: Path) -> int:

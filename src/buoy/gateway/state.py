@@ -11,6 +11,7 @@ a page missed is `seq > last seen`, compacted by itself, and needs no log of eve
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import threading
 import time
@@ -154,11 +155,12 @@ class State:
         self._read_lock = threading.Lock()
         self._watchers: list[Callable[[], None]] = []
         try:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # it holds tokens and secrets
             self._writer = _connect(path)
             self._writer.executescript(_SCHEMA)
             self._reader = _connect(path)
             (last,) = self._writer.execute("SELECT last FROM sequence").fetchone()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise StoreError(f"{path}: {error}", "is the folder writable, and is its disk not full?") from error
         self._seq: int = last
         self._last = self._seq

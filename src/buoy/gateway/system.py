@@ -17,13 +17,13 @@ import psutil
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-import buoy
 from buoy import machine
 from buoy.errors import UsageError
 from buoy.gateway.http import compact, json_body, sync
 from buoy.gateway.joblog import tail
 from buoy.gateway.node import Node
 from buoy.gateway.services import Service, public
+from buoy.version import VERSION
 
 __all__ = ["System"]
 
@@ -46,11 +46,11 @@ class System:
     def _info(self, request: Request, _: bytes) -> Response:
         return compact(
             {
-                "version": f"buoy-{buoy.__version__}",
+                "version": f"buoy-{VERSION}",
                 "git_commit": "",
                 "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine()),
                 "kubernetes_version": "",
-                "serverless_backend": {"name": "buoy", "version": buoy.__version__},
+                "serverless_backend": {"name": "buoy", "version": VERSION},
             }
         )
 

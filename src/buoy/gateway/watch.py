@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from watchfiles._rust_notify import RustNotify
@@ -30,6 +31,9 @@ _DEBOUNCE_MS, _STEP_MS = 20, 5
 #: How often a file is looked at again that somebody is writing.
 _UNFINISHED_MS = 20
 _QUIET_MS = 1000
+_PROBE_WAIT_S = 2.0
+#: Between two listings, where nothing else tells of files.
+_OFTEN_S = 2.0
 
 
 class Listing:
@@ -90,21 +94,34 @@ class Listing:
 class FolderWatch:
     """Tells the intake of files that appear below the root of a folder store, milliseconds after."""
 
-    def __init__(self, store: FolderStore, intake: Intake, lost: Callable[[], None]) -> None:
-        """`lost` is called when events may have been missed."""
+    def __init__(self, store: FolderStore, intake: Intake, listing: Listing) -> None:
+        """`listing` is asked whenever events may have been missed."""
         self._store = store
         self._intake = intake
-        self._lost = lost
+        self._listing = listing
+        self._probe = store.root / ".buoy" / f"probe-{secrets.token_hex(8)}"
+        self._proven = threading.Event()
         self._stop = threading.Event()
         self._unfinished: set[tuple[str, str]] = set()
         self._thread = threading.Thread(target=self._loop, name="folder-watch", daemon=True)
         self._ready = threading.Event()
 
     def start(self) -> None:
-        """Begin to watch; what comes after this call is seen."""
-        self._store.root.mkdir(parents=True, exist_ok=True)
+        """Begin to watch; what comes after this call is seen.
+
+        A file of ours must be reported first: some file systems (of networks, of virtual machines) let
+        themselves be watched and report nothing.
+        """
+        self._probe.parent.mkdir(parents=True, exist_ok=True)
         self._thread.start()
         self._ready.wait(10)
+        self._probe.touch()
+        if not self._proven.wait(_PROBE_WAIT_S):
+            self._listing.period_s = _OFTEN_S
+            _log.warning(
+                "%s: changes are not reported there; files are found by listing, every %g s", self._store.root, _OFTEN_S
+            )
+        self._probe.unlink(missing_ok=True)
 
     def stop(self) -> None:
         """End the thread."""
@@ -122,13 +139,15 @@ class FolderWatch:
                 _log.warning("watching %s: %s; files are found by listing meanwhile", self._store.root, error)
                 self._ready.set()
                 self._stop.wait(5.0)
-            self._lost()
+            self._listing.ask()
 
     def _watch(self, notify: RustNotify) -> None:
         while not self._stop.is_set():
             pause_ms = _UNFINISHED_MS if self._unfinished else _QUIET_MS
             changes = notify.watch(_DEBOUNCE_MS, _STEP_MS, pause_ms, self._stop)
             paths = {path for _, path in changes} if isinstance(changes, set) else set()
+            if str(self._probe) in paths:
+                self._proven.set()
             again, self._unfinished = self._unfinished, set()
             objects = self._objects(again.union(*map(self._keys, paths)))
             if objects:
@@ -155,5 +174,5 @@ class FolderWatch:
                     self._unfinished.add((bucket, key))
             except BuoyError as error:
                 _log.warning("%s/%s: %s", bucket, key, error)
-                self._lost()
+                self._listing.ask()
         return found
