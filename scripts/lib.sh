@@ -37,13 +37,10 @@ ensure_uv() {
     fi
 }
 
-# sync_venv FOLDER LOCK [LOCK]: exactly what the lock says, and this checkout in editable form. Nothing is done when the
-# folder was made from this lock already, or from the second one, which holds more.
+# sync_venv FOLDER LOCK: exactly what the lock says, and this checkout in editable form; nothing if that is there already.
 sync_venv() {
     ensure_uv
-    for lock in "$2" ${3:+"$3"}; do
-        [ "$(cat "$1/.lock" 2>/dev/null)" = "$(stamp "$lock")" ] && return
-    done
+    [ "$(cat "$1/.lock" 2>/dev/null)" != "$(stamp "$2")" ] || return 0
     say "Setting up $(basename "$1") from $2"
     [ -x "$1/bin/python" ] || uv venv --quiet --python "$(find_python)" "$1"
     uv pip sync --quiet --compile-bytecode --python "$1/bin/python" --require-hashes "$top/$2"

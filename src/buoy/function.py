@@ -35,7 +35,20 @@ from buoy.model import Model, find_folder, sha256_of
 from buoy.results import Failure, InputInfo, ModelInfo, Result
 from buoy.version import VERSION
 
-__all__ = ["DONE", "ERROR", "FAILED_INPUTS", "Event", "Report", "Setup", "answer", "attempt", "main", "run"]
+__all__ = [
+    "DONE",
+    "ERROR",
+    "FAILED_INPUTS",
+    "Event",
+    "Report",
+    "Setup",
+    "answer",
+    "attempt",
+    "give_up",
+    "main",
+    "model_info",
+    "run",
+]
 
 #: Exit codes: all inputs done; our error; finished, but some inputs failed.
 DONE, ERROR, FAILED_INPUTS = 0, 1, 3
@@ -117,7 +130,7 @@ def main() -> int:
     except Exception as error:  # the model cannot be loaded; `attempt` answers for all that comes later
         told = as_buoy_error(error, "buoy function")
         input_path = os.environ.get("BUOY_INPUT", "")
-        return _give_up(told, event, input_path, _model_info(os.environ.get("BUOY_MODEL", "")), _say)
+        return give_up(told, event, input_path, model_info(os.environ.get("BUOY_MODEL", "")), _say)
 
 
 def run() -> NoReturn:
@@ -148,7 +161,7 @@ def attempt(engine: Engine, event: Event, setup: Setup, say: Say) -> int:
         return report.exit_code
     except Exception as error:
         told = as_buoy_error(error, "buoy function")
-        return _give_up(told, event, setup.input_path, engine.model.info, say)
+        return give_up(told, event, setup.input_path, engine.model.info, say)
 
 
 def answer(
@@ -226,8 +239,8 @@ def _name(path: Path, object_key: str, input_path: str) -> str:
     return below if inside else path.name
 
 
-def _give_up(error: BuoyError, event: Event, input_path: str, model: ModelInfo, say: Say) -> int:
-    """Say it, and leave a record of it if that can be."""
+def give_up(error: BuoyError, event: Event, input_path: str, model: ModelInfo, say: Say) -> int:
+    """Say it, and leave a record of it where the result would have been, if that can be."""
     say(f"buoy: {error}")
     name = _name(event.path, event.object_key, input_path)
     try:
@@ -246,8 +259,8 @@ def _describe(path: Path, name: str) -> InputInfo:
         return InputInfo(name=name, size_bytes=0, sha256="")
 
 
-def _model_info(model: str) -> ModelInfo:
-    """What can be known of a model that could not be loaded."""
+def model_info(model: str) -> ModelInfo:
+    """What can be known of a model without loading it."""
     try:
         manifest = Manifest.load(find_folder(model))
     except BuoyError:

@@ -20,6 +20,7 @@ FAILED_INPUTS = 3
 #: Command to (where it is, what `buoy --help` says of it).
 _COMMANDS = {
     "up": ("buoy.cli.up:up", "Serve models on this machine: a small OSCAR with buckets, jobs and a page."),
+    "serve": ("buoy.cli.serve:serve", "Keep models in memory and answer requests over HTTP."),
     "predict": ("buoy.cli.predict:predict", "Run a model over files."),
     "check": ("buoy.cli.models:check", "Check model folders: manifest, weights, samples, FDL."),
     "models": ("buoy.cli.models:models", "List the models that are found here."),

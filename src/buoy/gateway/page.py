@@ -30,11 +30,11 @@ from buoy.errors import BuoyError, ExistsError, MissingError, UsageError
 from buoy.gateway.buckets import send_object
 from buoy.gateway.http import Denied, body, compact, refuse_foreign, sync
 from buoy.gateway.live import Live
-from buoy.gateway.multipart import Upload
 from buoy.gateway.node import Node
 from buoy.gateway.services import Service
 from buoy.gateway.state import Job
 from buoy.gateway.views import job_view, matches, result_view, service_view
+from buoy.web.multipart import Form
 
 __all__ = ["page_routes"]
 
@@ -211,7 +211,7 @@ class _Page:
         uploaded: list[dict[str, Any]] = []
         refused: list[dict[str, Any]] = []
 
-        def take(name: str, file: IO[bytes] | None) -> None:
+        def take(_: str, name: str, file: IO[bytes] | None) -> None:
             path = service.inputs[0]
             try:
                 if file is None:
@@ -219,14 +219,16 @@ class _Page:
                     raise UsageError(
                         f"{name} is larger than {limit} MiB", "copy it into the bucket's folder, or use a presigned URL"
                     )
-                put = self._node.store.put(path.bucket, path.key_prefix + name, file)  # type: ignore[arg-type]
+                with file:
+                    file.seek(0)
+                    put = self._node.store.put(path.bucket, path.key_prefix + name, file)  # type: ignore[arg-type]
             except BuoyError as error:
                 refused.append({"name": name, "error": error.record()})
             else:
                 uploaded.append({"name": name, "key": put.key, "size_bytes": put.size_bytes})
 
         work = self._node.settings.data / "work"
-        form = Upload(request.headers.get("content-type", ""), _UPLOAD_LIMIT_BYTES, work, take)
+        form = Form(request.headers.get("content-type", ""), _UPLOAD_LIMIT_BYTES, take, work)
         try:
             async for piece in request.stream():
                 await run_in_threadpool(form.feed, piece)

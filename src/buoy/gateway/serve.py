@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import os
-import signal
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import FrameType
-
-import uvicorn
 
 from buoy.errors import UsageError
 from buoy.gateway.app import build
 from buoy.gateway.auth import only_owner_reads
 from buoy.gateway.node import Node, Settings
+from buoy.web.listen import listen, url_of
+from buoy.web.server import Server
 
 __all__ = ["serve"]
 
@@ -38,16 +35,14 @@ def serve(settings: Settings, started: Callable[[Node, str], None]) -> None:
     Raises:
         UsageError: the port is taken, the host is not ours, or it is not safe to listen there.
     """
-    listener = _listen(settings.host, settings.port)
+    listener = listen(settings.host, settings.port)
     with listener:
         port = listener.getsockname()[1]
         node = Node(settings, port)
         try:
             _refuse_unsafe(settings)
             node.start()
-            host = f"[{settings.host}]" if ":" in settings.host else settings.host
-            url = f"http://{'127.0.0.1' if settings.host in ('0.0.0.0', '::') else host}:{port}"
-            _Server(node, lambda: _up(node, url, started)).run(sockets=[listener])
+            _Server(node, lambda: _up(node, url_of(listener, settings.host), started)).run(sockets=[listener])
         finally:
             (settings.data / _UP).unlink(missing_ok=True)
             node.stop()
@@ -62,21 +57,11 @@ def _up(node: Node, url: str, started: Callable[[Node, str], None]) -> None:
     started(node, url)
 
 
-class _Server(uvicorn.Server):
+class _Server(Server):
     """Tells when it is up, and the node as soon as it is asked to stop."""
 
     def __init__(self, node: Node, started: Callable[[], None]) -> None:
-        super().__init__(
-            uvicorn.Config(
-                build(node),
-                http="httptools",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                timeout_graceful_shutdown=_GRACE_S,
-            )
-        )
+        super().__init__(build(node), http="httptools", timeout_graceful_shutdown=_GRACE_S)
         self._node = node
         self._started = started
 
@@ -87,34 +72,6 @@ class _Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._node.ask_to_stop()
         super().handle_exit(sig, frame)
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """As uvicorn's own, which raises the signal again at the end; but a stop that was asked for is no failure."""
-        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """Take the port before anything else is done, so that a taken one leaves nothing behind."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(1024)
-    except (OSError, OverflowError) as error:
-        listener.close()
-        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-            raise UsageError(
-                f"port {port} on {host} is taken", "stop what uses it, or choose another with --port"
-            ) from None
-        raise UsageError(f"cannot listen on {host} port {port}: {error}", "see --host and --port") from None
-    return listener
 
 
 def _refuse_unsafe(settings: Settings) -> None:

@@ -12,33 +12,43 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from buoy.errors import InputError
 
-__all__ = ["Upload"]
+__all__ = ["IN_MEMORY_BYTES", "Form"]
 
-_IN_MEMORY_BYTES = 1 << 20
+#: What is larger goes to a temporary file, which has no name and so goes away with its last user.
+IN_MEMORY_BYTES = 1 << 20
 
 
-class Upload:
+class Form:
     """A parser of `multipart/form-data` that hands over each file when it is complete.
 
     Args:
         content_type: the header, which names the boundary.
         limit_bytes: of each file; what exceeds it is read and dropped.
-        folder: for what is too large for memory.
-        take: called with name and file, or with `None` in place of a file over the limit.
+        take: called with the file's field, its name and the file, or `None` in place of one over the limit. The
+            file is the callee's to rewind and to close.
+        folder: for what is too large for memory; by default the system's temporary folder.
+
+    Raises:
+        InputError: the header names no boundary.
     """
 
     def __init__(
-        self, content_type: str, limit_bytes: int, folder: Path, take: Callable[[str, IO[bytes] | None], None]
+        self,
+        content_type: str,
+        limit_bytes: int,
+        take: Callable[[str, str, IO[bytes] | None], None],
+        folder: Path | None = None,
     ) -> None:
         kind, options = parse_options_header(content_type)
-        if kind != b"multipart/form-data" or b"boundary" not in options:
-            raise InputError("this is no form with files", "send multipart/form-data")
+        if kind != b"multipart/form-data" or not options.get(b"boundary"):
+            raise InputError("this is no form with files", "send multipart/form-data with a boundary")
+        self.complete = False
         self._limit_bytes = limit_bytes
-        self._folder = folder
         self._take = take
+        self._folder = None if folder is None else str(folder)
         self._headers: dict[bytes, bytes] = {}
         self._field = self._value = b""
-        self._name = ""
+        self._key = self._name = ""
         self._file: IO[bytes] | None = None
         self._size = 0
         self._parser = MultipartParser(
@@ -51,11 +61,16 @@ class Upload:
                 "on_headers_finished": self._headers_finished,
                 "on_part_data": self._data,
                 "on_part_end": self._end,
+                "on_end": self._whole,
             },
         )
 
     def feed(self, piece: bytes) -> None:
-        """The next piece of the body."""
+        """The next piece of the body.
+
+        Raises:
+            InputError: this is no form.
+        """
         try:
             self._parser.write(piece)
         except FormParserError as error:
@@ -69,7 +84,7 @@ class Upload:
 
     def _begin(self) -> None:
         self._headers, self._field, self._value = {}, b"", b""
-        self._name, self._size = "", 0
+        self._key, self._name, self._size = "", "", 0
 
     def _header_field(self, data: bytes, start: int, end: int) -> None:
         self._field += data[start:end]
@@ -83,11 +98,12 @@ class Upload:
 
     def _headers_finished(self) -> None:
         _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
+        self._key = options.get(b"name", b"").decode("utf-8", "replace")
         if b"filename" in options:
             # some browsers send a path; only its last part is a name
             name = options[b"filename"].decode("utf-8", "replace").replace("\\", "/")
             self._name = name.rpartition("/")[2]
-            self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES, dir=str(self._folder))  # noqa: SIM115
+            self._file = tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES, dir=self._folder)  # noqa: SIM115
 
     def _data(self, data: bytes, start: int, end: int) -> None:
         self._size += end - start
@@ -97,7 +113,12 @@ class Upload:
     def _end(self) -> None:
         if self._file is None:
             return
-        with self._file as file:
-            self._file = None
-            file.seek(0)
-            self._take(self._name, file if self._size <= self._limit_bytes else None)
+        file, self._file = self._file, None
+        if self._size > self._limit_bytes:
+            file.close()
+            self._take(self._key, self._name, None)
+        else:
+            self._take(self._key, self._name, file)
+
+    def _whole(self) -> None:
+        self.complete = True

@@ -1,0 +1,62 @@
+"""`buoy serve`."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import click
+
+from buoy.errors import UsageError
+
+__all__ = ["serve"]
+
+_File = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
+@click.option("--tls-cert", type=_File, help="Certificate, PEM.")
+@click.option("--tls-key", type=_File, help="Its key, PEM.")
+@click.option("--tls", type=click.Choice(["self"]), help="self: make a certificate for development.")
+@click.option("--token-file", type=_File, help="The token to ask for.  [default: $BUOY_TOKEN or $OSCAR_SERVICE_TOKEN]")
+@click.option("--max-upload", envvar="BUOY_MAX_UPLOAD", type=click.FloatRange(0.001, 4096), default=64.0,
+              show_default=True, help="Largest upload, MiB.")  # fmt: skip
+@click.option("--max-wait", type=click.FloatRange(0.01, 3600), default=0.3, show_default=True,
+              help="Seconds of queue above which requests are refused (429).")  # fmt: skip
+@click.option("--callers", type=click.IntRange(1, 256), help="Runs of a network at once.  [default: one a core]")
+@click.option("--json", "as_json", is_flag=True, help="Print where it runs as one line of JSON.")
+def serve(
+    models: tuple[str, ...], port: int, host: str, tls_cert: Path | None, tls_key: Path | None, tls: str | None,
+    token_file: Path | None, max_upload: float, max_wait: float, callers: int | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Keep each MODEL (a name or a folder) in memory and answer requests over HTTP."""
+    from buoy.serve.access import read_token
+    from buoy.serve.settings import Settings
+    from buoy.serve.start import serve as run
+
+    if (tls_cert is None) != (tls_key is None) or (tls and tls_cert):
+        raise UsageError("a certificate and its key belong together", "give --tls-cert with --tls-key, or --tls self")
+    base_path = os.environ.get("OSCAR_SERVICE_BASE_PATH", "").rstrip("/")
+    settings = Settings(
+        models,
+        host,
+        port,
+        read_token(token_file),
+        f"/{base_path.lstrip('/')}" if base_path else "",
+        int(max_upload * (1 << 20)),
+        max_wait,
+        callers,
+        (tls_cert, tls_key) if tls_cert and tls_key else None,
+    )
+
+    def started(url: str) -> None:
+        if as_json:
+            click.echo(json.dumps({"url": url, "models": list(models), "pid": os.getpid()}))
+        else:
+            click.echo(f"buoy serves {', '.join(models)}: {url}", err=True)
+
+    run(settings, started, self_signed=tls == "self")

@@ -1,0 +1,123 @@
+"""The ASGI application: what happens around every request, and the router inside."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route as StarletteRoute
+from starlette.routing import Router
+from starlette.types import Message, Receive, Scope, Send
+
+from buoy.errors import as_buoy_error
+from buoy.serve import answers
+from buoy.serve.access import OPEN
+from buoy.serve.refusals import status_of
+from buoy.serve.routes import ROUTES, Route
+from buoy.serve.service import Service
+
+__all__ = ["App"]
+
+_log = logging.getLogger("buoy.serve")
+
+#: Nginx's number for a client that went away before its answer; only in logs and counts.
+_GONE = 499
+
+
+class App:
+    """Gives each request an id, finds it below the base path or without it, checks access, logs and counts."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._router = Router(
+            [
+                StarletteRoute(route.path, _endpoint(service, route), methods=[route.method], name=route.path)
+                for route in ROUTES
+            ],
+            redirect_slashes=False,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            return
+        began_s = time.monotonic()
+        headers = dict(scope["headers"])
+        request_id = _request_id(headers.get(b"x-request-id", b""))
+        base = self._service.settings.base_path
+        path = scope["path"]
+        if base and (path == base or path.startswith(f"{base}/")):
+            path = path[len(base) :] or "/"
+        # The router raises instead of answering in a form of its own where there is an `app`.
+        scope = {**scope, "path": path, "root_path": "", "app": self}
+        status = 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        try:
+            if path not in OPEN:
+                self._service.access.check(headers.get(b"authorization", b"").decode("latin-1"))
+            await self._router(scope, receive, send_with_id)
+        except ClientDisconnect:
+            status = _GONE
+        except Exception as error:
+            response = self._refuse(error, scope, path)
+            if not status:
+                await response(scope, receive, send_with_id)
+        finally:
+            self._note(scope, path, status or _GONE, time.monotonic() - began_s, request_id)
+
+    def _refuse(self, error: Exception, scope: Scope, path: str) -> Response:
+        extra: dict[str, str] = {}
+        if isinstance(error, HTTPException):
+            told, extra = answers.of_http(error, scope["method"], path)
+            response = answers.of_error(told)
+            response.headers.update(extra)
+            scope["buoy.error"] = type(told).__name__
+            return response
+        known = as_buoy_error(error, f"{scope['method']} {path}")
+        if known is not error:
+            _log.error("fault", exc_info=error)
+        scope["buoy.error"] = known.record()["class"]
+        self._service.metrics.refused.add(1, reason=scope["buoy.error"])
+        # Of the two that share /v2, one has paths that end in a slash.
+        as_text = path.startswith("/v2") and not path.endswith("/") and status_of(known) != 401
+        return answers.of_error(known, as_text=as_text)
+
+    def _note(self, scope: Scope, path: str, status: int, spent_s: float, request_id: str) -> None:
+        route = scope.get("buoy.route", "other")
+        self._service.metrics.requests.add(1, route=route, method=scope["method"], status=str(status))
+        self._service.metrics.seconds.see(spent_s, route=route)
+        if path in OPEN and status < 400:
+            return  # probes
+        fields: dict[str, Any] = {"id": request_id, "method": scope["method"], "path": path, "status": status}
+        fields["ms"] = round(spent_s * 1000, 2)
+        fields |= scope.get("buoy.spent", {})
+        if "buoy.error" in scope:
+            fields["error"] = scope["buoy.error"]
+        _log.info("request", extra={"fields": fields})
+
+
+def _endpoint(service: Service, route: Route) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        request.scope["buoy.route"] = route.path
+        return await route.endpoint(service, request)
+
+    return endpoint
+
+
+def _request_id(given: bytes) -> str:
+    text = given.decode("latin-1")
+    usable = 0 < len(text) <= 128 and text.isascii() and text.isprintable()
+    return text if usable else secrets.token_hex(8)

@@ -1,0 +1,115 @@
+"""What the service answers instead of a result: errors and their HTTP status."""
+
+from __future__ import annotations
+
+from buoy.errors import (
+    BuoyError,
+    BusyError,
+    DeadlineError,
+    ErrorRecord,
+    InputError,
+    JobError,
+    UsageError,
+)
+
+__all__ = [
+    "Denied",
+    "NotAcceptable",
+    "NotReady",
+    "Refusal",
+    "Remote",
+    "TooLarge",
+    "TooSlow",
+    "Unknown",
+    "Unsupported",
+    "WrongMethod",
+    "status_of",
+]
+
+
+class Refusal(BuoyError):
+    """A request that is refused for what it is, whatever the picture."""
+
+    status = 400
+
+
+class Denied(Refusal):
+    """The caller did not prove who they are."""
+
+    status = 401
+
+
+class Unknown(Refusal):
+    """There is nothing at that address."""
+
+    status = 404
+
+
+class WrongMethod(Refusal):
+    """The address takes other methods."""
+
+    status = 405
+
+
+class NotAcceptable(Refusal):
+    """None of the media types that the caller accepts can be had."""
+
+    status = 406
+
+
+class TooSlow(Refusal):
+    """The body did not come in time."""
+
+    status = 408
+
+
+class TooLarge(Refusal):
+    """A body above the limit."""
+
+    status = 413
+
+
+class Unsupported(Refusal):
+    """A body that is neither a picture nor a form with one."""
+
+    status = 415
+
+
+class NotReady(Refusal):
+    """The model is being loaded, or the service is about to end."""
+
+    status = 503
+    retry_after_s = 1.0
+
+
+class Remote(BuoyError):
+    """An error of the inference process, which keeps its class, message and hint."""
+
+    def __init__(self, record: ErrorRecord) -> None:
+        super().__init__(record["message"], record["hint"])
+        self._record = record
+
+    def record(self) -> ErrorRecord:
+        """As it was told."""
+        return self._record
+
+
+#: The first class that fits decides.
+_STATUS: tuple[tuple[type[BuoyError], int], ...] = (
+    (DeadlineError, 504),
+    (BusyError, 429),
+    (InputError, 422),
+    (UsageError, 400),
+    (JobError, 500),
+)
+#: The same for errors that come as records.
+_BY_NAME = {"InputError": 422, "ArchiveError": 422, "UsageError": 400, "BusyError": 429, "DeadlineError": 504}
+
+
+def status_of(error: BuoyError) -> int:
+    """The HTTP status of an error."""
+    if isinstance(error, Refusal):
+        return error.status
+    if isinstance(error, Remote):
+        return _BY_NAME.get(error.record()["class"], 500)
+    return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)

@@ -1,0 +1,113 @@
+"""All addresses of the service in one table: the router and the OpenAPI document are made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from buoy import __version__
+from buoy.serve import deepaas, oip, query
+from buoy.serve.access import OPEN
+from buoy.serve.service import PARAMETERS, Service
+
+__all__ = ["ROUTES", "Route"]
+
+_PICTURES = ("image/jpeg", "image/png", "image/tiff", "image/webp", "application/octet-stream", "multipart/form-data")
+_JSON = ("application/json",)
+
+
+class Route(NamedTuple):
+    """One address and what it does."""
+
+    method: str
+    path: str
+    endpoint: Callable[[Service, Request], Awaitable[Response]]
+    #: Parameters of the query.
+    query: tuple[str, ...] = ()
+    #: Media types that it takes; none without a body.
+    takes: tuple[str, ...] = ()
+    gives: tuple[str, ...] = _JSON
+    tag: str = "buoy"
+
+    @property
+    def open(self) -> bool:
+        """Whether it is answered without a token."""
+        return self.path in OPEN
+
+    @property
+    def about(self) -> str:
+        """A sentence on it."""
+        return (self.endpoint.__doc__ or "").partition("\n")[0]
+
+
+async def index(service: Service, request: Request) -> Response:
+    """What is served here."""
+    lines = [f"buoy {__version__}", ""]
+    for looker in service.lookers:
+        known = looker.about.get("model", {})
+        state = "ready" if looker.ready else "loading"
+        words = (looker.name, known.get("version", ""), f"({known.get('maturity', 'unknown')})", state)
+        lines.append(" ".join(word for word in words if word))
+    base = service.settings.base_path
+    lines += ["", f"POST {base}/predict", f"GET  {base}/openapi.json", f"GET  {base}/v2/health/ready"]
+    return PlainTextResponse("\n".join(lines) + "\n")
+
+
+async def predict(service: Service, request: Request) -> Response:
+    """Look at one picture."""
+    asked = query.checked(request, PARAMETERS)
+    form = query.negotiate(request.headers.get("accept", ""))
+    answer = await service.predict(request, asked, form)
+    return Response(answer.body, media_type=answer.media_type)
+
+
+async def metrics(service: Service, request: Request) -> Response:
+    """Counts and times, in the text format of Prometheus."""
+    return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+async def openapi(service: Service, request: Request) -> Response:
+    """This document."""
+    from buoy.serve.openapi import document  # only those who ask pay for it
+
+    return JSONResponse(document(ROUTES, service.settings.base_path))
+
+
+_OIP, _DEEPAAS = "Open Inference Protocol", "DEEPaaS V2"
+_ANSWERS = tuple(query.FORMS)
+
+ROUTES = (
+    Route("GET", "/", index, gives=("text/plain",)),
+    Route("POST", "/predict", predict, PARAMETERS, _PICTURES, _ANSWERS),
+    Route("POST", "/models/{model}/predict", predict, PARAMETERS, _PICTURES, _ANSWERS),
+    Route("GET", "/metrics", metrics, gives=("text/plain",)),
+    Route("GET", "/openapi.json", openapi),
+    Route("GET", "/v2", oip.server, tag=_OIP),
+    Route("GET", "/v2/health/live", oip.live, tag=_OIP),
+    Route("GET", "/v2/health/ready", oip.ready, tag=_OIP),
+    Route("GET", "/v2/models/{model}", oip.metadata, tag=_OIP),
+    Route("GET", "/v2/models/{model}/ready", oip.model_ready, tag=_OIP),
+    Route(
+        "POST",
+        "/v2/models/{model}/infer",
+        oip.infer,
+        ("deadline_ms",),
+        ("application/json", "application/octet-stream"),
+        ("application/json", "application/octet-stream"),
+        _OIP,
+    ),
+    Route("GET", "/v2/models/", deepaas.models, tag=_DEEPAAS),
+    Route("GET", "/v2/models/{model}/", deepaas.model, tag=_DEEPAAS),
+    Route(
+        "POST",
+        "/v2/models/{model}/predict/",
+        deepaas.predict,
+        deepaas.PARAMETERS,
+        ("multipart/form-data",),
+        _ANSWERS,
+        _DEEPAAS,
+    ),
+)

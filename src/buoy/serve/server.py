@@ -1,0 +1,102 @@
+"""The life of the service: uvicorn in front, the models behind, and an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Sequence
+from types import FrameType
+
+from buoy.serve import log
+from buoy.serve.app import App
+from buoy.serve.connection import Connection
+from buoy.serve.metrics import Metrics
+from buoy.serve.remote import Looker
+from buoy.serve.service import Service
+from buoy.serve.settings import Settings
+from buoy.serve.spawn import Spawned
+from buoy.web.server import Server
+
+__all__ = ["run"]
+
+#: How long what was accepted may take after SIGTERM; Kubernetes kills after 30 s.
+_DRAIN_S = 25
+
+
+def run(
+    settings: Settings,
+    processes: Sequence[Spawned],
+    listener: socket.socket,
+    names: Sequence[str],
+    started: Callable[[], None],
+) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Args:
+        settings: what was asked for.
+        processes: one for each model, loading already.
+        listener: the port.
+        names: user names that go with the token in Basic.
+        started: called when every model is ready.
+
+    Raises:
+        BuoyError: a model cannot be loaded.
+    """
+    log.start()
+    metrics = Metrics()
+    lookers = [Looker(process, max_wait_s=settings.max_wait_s, metrics=metrics) for process in processes]
+    service = Service(settings, lookers, metrics, names)
+    server = _Server(service, started)
+    server.run(sockets=[listener])
+    for looker in lookers:
+        if looker.refusal and not looker.about:
+            raise looker.refusal
+
+
+class _Server(Server):
+    """Starts and ends the models with itself."""
+
+    def __init__(self, service: Service, started: Callable[[], None]) -> None:
+        certificate, key = service.settings.certificate or (None, None)
+        super().__init__(
+            App(service),
+            loop="asyncio",
+            http=Connection,
+            ws="none",
+            proxy_headers=False,
+            timeout_graceful_shutdown=_DRAIN_S,
+            ssl_certfile=certificate,
+            ssl_keyfile=key,
+        )
+        self._service = service
+        self._started = started
+        self._first: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen; whether the models are ready is another question."""
+        for looker in self._service.lookers:
+            looker.start()
+        await super().startup(sockets)
+        self._first = asyncio.create_task(self._tell())
+
+    async def _tell(self) -> None:
+        for looker in self._service.lookers:
+            await looker.first.wait()
+        if any(looker.refusal for looker in self._service.lookers):
+            self.should_exit = True
+        else:
+            self._started()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish what was accepted, then end the models."""
+        self._service.draining = True
+        await super().shutdown(sockets)
+        if self._first:
+            self._first.cancel()
+        for looker in self._service.lookers:
+            await looker.close()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Not ready from now on."""
+        self._service.draining = True
+        super().handle_exit(sig, frame)

@@ -1,0 +1,123 @@
+"""What the routes share: the models, the limits, and how a picture is asked about."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from starlette.requests import ClientDisconnect, Request
+
+from buoy.errors import BuoyError, UsageError
+from buoy.serve import query
+from buoy.serve.access import Access
+from buoy.serve.metrics import Metrics
+from buoy.serve.refusals import NotReady, Unknown
+from buoy.serve.remote import Answer, Looker, Question
+from buoy.serve.settings import Settings
+from buoy.serve.upload import Limits, Uploads
+
+__all__ = ["PARAMETERS", "Service"]
+
+#: Parameters of the query that every way of asking about a picture has.
+PARAMETERS = ("score", "iou", "name", "deadline_ms")
+
+
+class Service:
+    """The models that are served, and what all requests have in common."""
+
+    deadline_s = 10.0
+
+    def __init__(self, settings: Settings, lookers: Sequence[Looker], metrics: Metrics, names: Sequence[str]) -> None:
+        self.settings = settings
+        self.lookers = lookers
+        self.metrics = metrics
+        self.access = Access(settings.token, tuple(names))
+        self.uploads = Uploads(Limits(settings.max_upload_bytes))
+        #: Set when we have been asked to end: what was accepted is finished, nothing new begins.
+        self.draining = False
+        metrics.uploads.ask(lambda: self.uploads.open)
+        for looker in lookers:
+            metrics.pending.ask(partial(getattr, looker, "pending"), model=looker.name)
+            metrics.ready.ask(partial(getattr, looker, "ready"), model=looker.name)
+
+    @property
+    def ready(self) -> bool:
+        """Whether every model answers, and we are not about to end."""
+        return not self.draining and all(looker.ready for looker in self.lookers)
+
+    def looker(self, request: Request) -> Looker:
+        """The model that the path names, or the only one.
+
+        Raises:
+            Unknown: there is no such model.
+            UsageError: none is named, and there are several.
+        """
+        names = ", ".join(looker.name for looker in self.lookers)
+        wanted = request.path_params.get("model")
+        if wanted is None and len(self.lookers) > 1:
+            raise UsageError("several models are served here", f"name one: POST /models/NAME/predict with {names}")
+        for looker in self.lookers:
+            if wanted in (None, looker.name):
+                return looker
+        raise Unknown(f"there is no model {wanted!r} here", f"models here: {names}")
+
+    def admit(self, looker: Looker, deadline_s: float) -> None:
+        """Refuse before the body is read, if there is no room or no time.
+
+        Raises:
+            NotReady: about to end, or not yet loaded.
+            BusyError: too many wait.
+        """
+        if self.draining:
+            raise NotReady("the service is about to end", "send it again: another instance may take it")
+        looker.admit(deadline_s)
+
+    async def predict(self, request: Request, asked: Mapping[str, str], form: str) -> Answer:
+        """Check what is asked, receive the picture, and have it looked at.
+
+        Args:
+            request: with the picture in its body.
+            asked: the parameters in `PARAMETERS` that were given.
+            form: of the answer.
+        """
+        looker = self.looker(request)
+        thresholds = {key: query.fraction(key, asked[key]) for key in ("score", "iou") if key in asked}
+        name = query.name(asked.get("name", ""))
+        deadline_s = query.deadline_s(request, asked, self.deadline_s)
+        self.admit(looker, deadline_s)
+        async with self.uploads.picture(request) as upload:
+            called = name or query.name(upload.name) or "upload"
+            return await self.ask(request, looker, Question(upload.file, called, form, thresholds, deadline_s))
+
+    async def ask(self, request: Request, looker: Looker, question: Question) -> Answer:
+        """Have a received picture looked at, as long as the client waits for it.
+
+        Raises:
+            ClientDisconnect: it does not.
+            BuoyError: see `Looker.ask`.
+        """
+        began_s, model = time.monotonic(), looker.name
+        asking = asyncio.ensure_future(looker.ask(question))
+        leaving = asyncio.ensure_future(_gone(request))
+        try:
+            await asyncio.wait({asking, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if not asking.done():
+                raise ClientDisconnect
+            answer = asking.result()
+        except (BuoyError, ClientDisconnect) as error:
+            self.metrics.failure.add(1, model=model, reason=type(error).__name__)
+            raise
+        finally:
+            asking.cancel()
+            leaving.cancel()
+            await asyncio.gather(asking, leaving, return_exceptions=True)
+        self.metrics.answered(model, looker.about["model"]["version"], time.monotonic() - began_s, answer.spent)
+        request.scope["buoy.spent"] = {"model": model, **answer.spent}
+        return answer
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,31 @@
+"""What the operator of the service chooses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Settings"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the operator chooses."""
+
+    models: tuple[str, ...]
+    host: str = "127.0.0.1"
+    port: int = 8000
+    token: str = ""
+    #: Where a proxy shows us, such as /system/services/fish-live/exposed; requests come with it or without.
+    base_path: str = ""
+    max_upload_bytes: int = 64 << 20
+    #: An expected wait above this is refused, as soon as each lane has a few pictures waiting.
+    max_wait_s: float = 0.3
+    callers: int | None = None
+    #: Files of a certificate and its key, PEM.
+    certificate: tuple[Path, Path] | None = None
+
+    @property
+    def scheme(self) -> str:
+        """Of our URLs."""
+        return "https" if self.certificate else "http"

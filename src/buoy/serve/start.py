@@ -1,0 +1,57 @@
+"""Starts the service: what can be wrong is found first, the models begin to load, then the web is imported."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from buoy.errors import UsageError
+from buoy.serve.access import is_loopback
+from buoy.serve.settings import Settings
+from buoy.serve.spawn import spawn
+from buoy.web.listen import listen, url_of
+
+__all__ = ["serve"]
+
+
+def serve(settings: Settings, started: Callable[[str], None], *, self_signed: bool = False) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Args:
+        settings: what was asked for.
+        started: called with the URL when every model is ready.
+        self_signed: make a certificate for this run, for development.
+
+    Raises:
+        UsageError: the port is taken, or it is not safe to listen there.
+        BuoyError: a model cannot be loaded.
+    """
+    names = [Path(model).resolve().name for model in settings.models]
+    twice = next((name for name in names if names.count(name) > 1), "")
+    if twice:
+        raise UsageError(f"two models are called {twice}", "serve each of them once")
+    if not settings.token and not is_loopback(settings.host):
+        raise UsageError(
+            f"listening on {settings.host} without a token is refused: anybody could use the service",
+            "set BUOY_TOKEN, or give --token-file",
+        )
+    with ExitStack() as stack:
+        listener = stack.enter_context(listen(settings.host, settings.port))
+        if self_signed:
+            from buoy.serve.certificate import make
+
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="buoy-tls-"))
+            settings = replace(settings, certificate=make(Path(folder), settings.host))
+        processes = [spawn(model, settings.callers) for model in settings.models]
+        for process in processes:
+            stack.callback(process.end, 0.0)
+        from buoy.serve.server import run  # while the models load
+
+        url = url_of(listener, settings.host, settings.scheme) + settings.base_path
+        if name := os.environ.get("OSCAR_SERVICE_NAME"):
+            names.append(name)
+        run(settings, processes, listener, names, lambda: started(url))

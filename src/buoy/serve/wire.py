@@ -1,0 +1,49 @@
+"""What the service and an inference process say to each other: a head of JSON, and bytes.
+
+    8 bytes       little-endian: length of the head, length of the body
+    head          JSON
+    body          a picture on its way in, an encoded answer on its way out
+
+To the process:   {"op": "look", "id", "name", "form", "score"?, "iou"?}  and the picture;  {"op": "cancel", "id"}
+From the process: {"ready": true, "model": {...}, "lanes", "callers", "threads", ...}  or  {"ready": false, "error"}
+                  {"id", "outcome": "done", "media_type", "spent": {...}}  and the answer
+                  {"id", "outcome": "failed", "error": {...}, "spent": {...}}
+                  {"id", "outcome": "cancelled", "spent": {}}
+The end of the stream asks the process to finish what it has and to leave.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import struct
+from typing import Any, BinaryIO
+
+__all__ = ["frame", "read", "receive"]
+
+_LENGTHS = struct.Struct("<II")
+
+
+def frame(head: dict[str, Any], size_bytes: int = 0) -> bytes:
+    """All but the body of a message; the body's `size_bytes` follow."""
+    text = json.dumps(head, ensure_ascii=False).encode()
+    return _LENGTHS.pack(len(text), size_bytes) + text
+
+
+def read(stream: BinaryIO) -> tuple[dict[str, Any], bytes] | None:
+    """The next message of a blocking stream; `None` at its end."""
+    lengths = stream.read(_LENGTHS.size)
+    if len(lengths) < _LENGTHS.size:
+        return None
+    head, body = _LENGTHS.unpack(lengths)
+    text, data = stream.read(head), stream.read(body)
+    return (json.loads(text), data) if len(data) == body else None
+
+
+async def receive(stream: asyncio.StreamReader) -> tuple[dict[str, Any], bytes] | None:
+    """The next message of an asyncio stream; `None` at its end."""
+    try:
+        head, body = _LENGTHS.unpack(await stream.readexactly(_LENGTHS.size))
+        return json.loads(await stream.readexactly(head)), await stream.readexactly(body)
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return None
