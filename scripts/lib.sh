@@ -5,6 +5,8 @@ top=$(cd "$(dirname "$0")/.." && pwd)
 tools="$top/.tools"
 venv="$top/.venv"
 export PATH="$tools/bin:$PATH"
+# Certificates that this system trusts, as every other program here: institutes have authorities of their own.
+export UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1
 
 say() { printf '\033[1m%s\033[0m\n' "$*" >&2; }
 fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
