@@ -146,7 +146,8 @@ def misbehaving(tmp_path: Path) -> str:
         "    def attempt(engine, event, setup, say):\n"
         "        if b'crash' in event.path.read_bytes()[-100:]:\n"
         "            import time; time.sleep(0.2)\n"
-        "            os.kill(os.getpid(), signal.SIGSEGV)\n"
+        # the signal goes to the main thread, which under load wakes a moment later: this one must not finish meanwhile
+        "            os.kill(os.getpid(), signal.SIGSEGV); time.sleep(60)\n"
         "        if b'hang' in event.path.read_bytes()[-100:]:\n"
         "            import time; time.sleep(600)\n"
         "        if b'hog' in event.path.read_bytes()[-100:]:\n"

@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from buoy.errors import BusyError
 from buoy.serve.refusals import TooLarge, TooSlow
 from buoy.serve.upload import Limits, Uploads
+from support.loop import run
 
 
 def request(messages: Iterable[dict[str, object]], **headers: str) -> Request:
@@ -39,7 +40,7 @@ async def read(uploads: Uploads, asked: Request) -> bytes:
 
 def test_pieces_are_put_together_and_the_slot_is_given_back() -> None:
     uploads = Uploads(Limits())
-    assert asyncio.run(read(uploads, request([piece(b"ab"), piece(b""), piece(b"c", False)]))) == b"abc"
+    assert run(read(uploads, request([piece(b"ab"), piece(b""), piece(b"c", False)]))) == b"abc"
     assert uploads.open == 0
 
 
@@ -47,24 +48,24 @@ def test_pieces_are_put_together_and_the_slot_is_given_back() -> None:
 def test_a_body_that_does_not_come_is_given_up(limits: Limits) -> None:
     uploads = Uploads(limits)
     with pytest.raises(TooSlow, match="2 bytes so far"):
-        asyncio.run(read(uploads, request([piece(b"ab")])))
+        run(read(uploads, request([piece(b"ab")])))
     assert uploads.open == 0
 
 
 def test_too_much_is_refused_by_its_head_or_as_it_comes() -> None:
     uploads = Uploads(Limits(size_bytes=100_000))
     with pytest.raises(TooLarge, match="larger than"):
-        asyncio.run(read(uploads, request([], content_length="1000000")))
+        run(read(uploads, request([], content_length="1000000")))
     with pytest.raises(TooLarge):
-        asyncio.run(read(uploads, request([piece(b"x" * 60_000)] * 3)))
+        run(read(uploads, request([piece(b"x" * 60_000)] * 3)))
     with pytest.raises(TooLarge):
-        asyncio.run(read(uploads, request([piece(b"x" * 100_001, False)])))
+        run(read(uploads, request([piece(b"x" * 100_001, False)])))
 
 
 def test_a_client_that_leaves_is_no_picture() -> None:
     uploads = Uploads(Limits())
     with pytest.raises(ClientDisconnect):
-        asyncio.run(read(uploads, request([piece(b"ab"), {"type": "http.disconnect"}])))
+        run(read(uploads, request([piece(b"ab"), {"type": "http.disconnect"}])))
     assert uploads.open == 0
 
 
@@ -72,4 +73,4 @@ def test_no_more_bodies_are_received_at_once_than_there_is_room_for() -> None:
     uploads = Uploads(Limits())
     uploads.open = uploads.most
     with pytest.raises(BusyError):
-        asyncio.run(read(uploads, request([piece(b"ab", False)])))
+        run(read(uploads, request([piece(b"ab", False)])))
