@@ -68,9 +68,9 @@ def predict(paths: list[Path], folder: Path) -> None:
         return took.wall_s
 
     taken = alternate(ROUNDS, plain=plain, limit=lambda: baseline(limit, MODEL, paths).wall_s, buoy=ours)
-    report("predict, pictures/s", taken, "buoy", "plain", more_is_better=True, goal=1.15)
-    report("predict, pictures/s", taken, "buoy", "limit", more_is_better=True, goal=0.9)
-    report("predict, peak MiB", peaks, "buoy", "plain", more_is_better=False, goal=1.3)
+    report("predict, pictures/s", taken, "buoy", "plain", more_is_better=True, goal=1.15, unit="s")
+    report("predict, pictures/s", taken, "buoy", "limit", more_is_better=True, goal=0.9, unit="s")
+    report("predict, peak MiB", peaks, "buoy", "plain", more_is_better=False, goal=1.3, unit="MiB")
 
 
 def cold(paths: list[Path], folder: Path) -> None:
@@ -82,7 +82,7 @@ def cold(paths: list[Path], folder: Path) -> None:
         bare=lambda: baseline("bare", MODEL, paths[:1]).wall_s,
         buoy=lambda: run([str(BUOY), "function"], env).wall_s,
     )
-    report("cold start, s", taken, "buoy", "bare", more_is_better=False, goal=1.3)
+    report("cold start, s", taken, "buoy", "bare", more_is_better=False, goal=1.3, unit="s")
 
 
 def events(paths: list[Path], folder: Path) -> None:
@@ -98,7 +98,7 @@ def events(paths: list[Path], folder: Path) -> None:
 
         drop(gateway, paths[:4], "warm")
         taken = alternate(ROUNDS, limit=lambda: baseline(limit, MODEL, paths).loop_s, buoy=ours)
-    report("events, pictures/s", taken, "buoy", "limit", more_is_better=True, goal=0.8)
+    report("events, pictures/s", taken, "buoy", "limit", more_is_better=True, goal=0.8, unit="s")
 
 
 def latency(paths: list[Path], folder: Path) -> None:

@@ -59,7 +59,7 @@ def alternate(rounds: int, **candidates: Callable[[], float]) -> dict[str, list[
 
 
 def report(
-    what: str, taken: dict[str, list[float]], ours: str, base: str, *, more_is_better: bool, goal: float
+    what: str, taken: dict[str, list[float]], ours: str, base: str, *, more_is_better: bool, goal: float, unit: str
 ) -> None:
     """Print the median of the ratios of pairs, with its spread, and whether it meets the goal."""
     ratios = sorted(
@@ -71,6 +71,6 @@ def report(
     medians = ", ".join(f"{name} {statistics.median(values):.3g}" for name, values in taken.items())
     print(
         f"{what}: {ratio:.2f} x {base} (spread {ratios[0]:.2f}-{ratios[-1]:.2f}, goal {sign} {goal}:"
-        f" {'met' if met else 'MISSED'}) [medians: {medians}]",
+        f" {'met' if met else 'MISSED'}) [medians in {unit}: {medians}]",
         flush=True,
     )
