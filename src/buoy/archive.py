@@ -16,11 +16,12 @@ import re
 import stat
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from buoy.errors import ArchiveError, InputError
 
-__all__ = ["is_zip", "pictures_in"]
+__all__ = ["is_zip", "picture_in", "pictures_in"]
 
 #: Of one zip, uncompressed. Both limits can be set from the environment.
 MAX_BYTES = int(os.environ.get("BUOY_ZIP_MAX_BYTES") or 4 << 30)
@@ -67,6 +68,30 @@ def pictures_in(path: Path) -> Iterator[tuple[str, bytes | InputError]]:
         ArchiveError: it is broken as a whole, over a limit as a whole, or has no entry to answer.
         InputError: the file cannot be read.
     """
+    with _entries(path) as (archive, entries):
+        for name, entry in entries:
+            yield name, _content(archive, entry)
+
+
+def picture_in(path: Path, name: str) -> bytes:
+    """One picture of a zip, by the name that `pictures_in` gives it, without reading the others.
+
+    Raises:
+        InputError: the zip or the entry cannot be read, or there is none of that name.
+    """
+    with _entries(path) as (archive, entries):
+        for each, entry in entries:
+            if each == name:
+                content = _content(archive, entry)
+                if isinstance(content, InputError):
+                    raise content
+                return content
+    raise InputError(f"there is no picture {name} in the zip", "the zip was replaced since")
+
+
+@contextmanager
+def _entries(path: Path) -> Iterator[tuple[zipfile.ZipFile, Iterator[tuple[str, zipfile.ZipInfo]]]]:
+    """The open archive, and its entries that are to be answered with the names that they go by."""
     try:
         file = _Bounded(path, "rb")
     except OSError as error:
@@ -75,8 +100,7 @@ def pictures_in(path: Path) -> Iterator[tuple[str, bytes | InputError]]:
         entries = [entry for entry in archive.infolist() if not _is_skipped(entry)]
         _check_whole(path, archive, entries)
         taken: dict[str, int] = {}
-        for entry in entries:
-            yield _unique(_harmless(_raw_name(entry)), taken), _content(archive, entry)
+        yield archive, ((_unique(_harmless(_raw_name(entry)), taken), entry) for entry in entries)
 
 
 class _Bounded(io.FileIO):

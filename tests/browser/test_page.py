@@ -222,6 +222,9 @@ def test_pictures_of_a_zip_come_in_pages(visit: Visit) -> None:
     visit.drop(("dive.zip", archive.getvalue()))
     expect(page.locator("#results-summary")).to_have_text("60 pictures, 60 objects")
     expect(page.locator(".card")).to_have_count(48)
+    first = page.locator(".card img").first
+    expect(first).to_have_js_property("complete", True)
+    assert first.evaluate("image => image.naturalWidth") == 64, "the picture itself, out of the zip"
     page.get_by_role("button", name="Show more").click()
     expect(page.locator(".card")).to_have_count(60)
     expect(page.get_by_role("button", name="Show more")).to_be_hidden()

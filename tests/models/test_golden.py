@@ -1,5 +1,7 @@
 """Every folder under functions/ is tested because it exists."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,3 +43,26 @@ def test_a_golden_comparison_can_fail(folder: Path) -> None:
     strict = Model.load(folder)
     strict.thresholds = type(strict.thresholds)(score=0.9999, iou=0.45)
     assert list(golden.differences(folder, strict.predict))
+
+
+def test_memory_does_not_grow_with_the_number_of_pictures(folder: Path) -> None:
+    code = """
+import sys
+import subprocess
+import sys
+from pathlib import Path
+from buoy import Engine, Input, golden
+import psutil
+folder = Path(sys.argv[1])
+pictures = golden.pictures(folder)
+def resident(rounds):
+    for _ in engine.map(Input(path.name, path) for path in pictures * rounds):
+        pass
+    return psutil.Process().memory_info().rss
+with Engine.open(folder) as engine:
+    early = resident(4)
+    print(resident(12) / early)
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 1.15

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from buoy import archive
-from buoy.archive import is_zip, pictures_in
+from buoy.archive import is_zip, picture_in, pictures_in
 from buoy.errors import ArchiveError, InputError
 
 
@@ -279,3 +279,15 @@ def test_any_damage_ends_in_answers_or_in_an_archive_error(tmp_path: Path, data:
         answers = list(pictures_in(path))
         assert answers
         assert all(not name.startswith((".", "/")) and ".." not in name.split("/") for name, _ in answers)
+
+
+def test_one_picture_is_had_by_the_name_that_the_list_gives_it(tmp_path: Path) -> None:
+    path = make_zip(tmp_path / "a.zip", ("dive/a.jpg", b"one"), ("../a.jpg", b"two"), ("b.jpg", b"three"))
+    for name, content in pictures_in(path):
+        if isinstance(content, bytes):
+            assert picture_in(path, name) == content
+        else:
+            with pytest.raises(type(content), match="zip"):
+                picture_in(path, name)
+    with pytest.raises(InputError, match=r"no picture c\.jpg in the zip"):
+        picture_in(path, "c.jpg")

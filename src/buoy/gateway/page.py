@@ -7,6 +7,8 @@ page itself: its Origin is compared.
 
 from __future__ import annotations
 
+import mimetypes
+import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -169,13 +171,26 @@ class _Page:
                 return compact({"results": shown, "next": before})
 
     def object(self, request: Request, _: bytes) -> Response:
-        """An object; what is no picture may do nothing when it is opened."""
-        response = send_object(self._node, request, request.path_params["bucket"], request.path_params["key"])
+        """An object, or a picture inside a zip; what is no picture may do nothing when it is opened."""
+        bucket, key = request.path_params["bucket"], request.path_params["key"]
+        if entry := request.query_params.get("entry"):
+            response = self._inside(bucket, key, entry)
+        else:
+            response = send_object(self._node, request, bucket, key)
         kind = response.headers.get("content-type", "")
         if not kind.startswith("image/") or "svg" in kind:
             response.headers["Content-Security-Policy"] = "sandbox; default-src 'none'"
         response.headers["Cache-Control"] = "private, no-cache"
         return response
+
+    def _inside(self, bucket: str, key: str, entry: str) -> Response:
+        from buoy.archive import picture_in
+
+        with tempfile.TemporaryDirectory(dir=self._node.settings.data / "work") as folder:
+            copy = Path(folder) / "archive"
+            self._node.store.fetch(bucket, key, copy)
+            picture = picture_in(copy, entry)
+        return Response(picture, media_type=mimetypes.guess_type(entry)[0] or "application/octet-stream")
 
     def export(self, request: Request, _: bytes) -> Response:
         """All results of a service as one document."""

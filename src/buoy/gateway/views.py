@@ -47,8 +47,11 @@ def result_view(node: Node, output: Output, job: Job) -> dict[str, Any]:
         result = None
     given = job.key.rpartition("/")[2]
     of_input = output.key.rpartition("/")[2] in (f"{given}.json", f"{given}.error.json")
-    picture = f"/page/objects/{job.bucket}/{quote(job.key)}" if of_input and job.bucket else None
     name = result.get("input", {}).get("name", job.key) if isinstance(result, dict) else job.key
+    inside = name.partition(f"{given}/")[2]
+    picture = f"/page/objects/{job.bucket}/{quote(job.key)}" if job.bucket and (of_input or inside) else None
+    if picture and inside:
+        picture += f"?entry={quote(inside, safe='')}"
     return {
         "job": job.name,
         "service": job.service,

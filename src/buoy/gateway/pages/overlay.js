@@ -13,7 +13,7 @@ export const colourClass = (classId) => `class-${classId % COLOURS}`;
 
 /**
  * The picture of a result with an empty overlay.
- * @param record a result as `/page/results` gives it; without a picture (inside a zip, deleted) a frame of its size.
+ * @param record a result as `/page/results` gives it; without a picture (posted to /job, not to a bucket) a frame of its size.
  */
 export function makePicture(record, { lazy }) {
   const { width, height } = record.result.input;
@@ -31,7 +31,7 @@ export function makePicture(record, { lazy }) {
     image.src = record.picture;
     picture.prepend(image);
   } else {
-    picture.prepend(make("p", { class: "no-picture" }, `Inside ${baseName(record.key)}`));
+    picture.prepend(make("p", { class: "no-picture" }, `The picture of ${baseName(record.key)} was not kept`));
   }
   return picture;
 }
