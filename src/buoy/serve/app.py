@@ -19,7 +19,8 @@ from buoy.errors import as_buoy_error
 from buoy.serve import answers
 from buoy.serve.access import OPEN
 from buoy.serve.refusals import status_of
-from buoy.serve.routes import ROUTES, Route
+from buoy.serve.route import Route
+from buoy.serve.routes import ROUTES
 from buoy.serve.service import Service
 
 __all__ = ["App"]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from buoy import __version__
-from buoy.serve.routes import Route
+from buoy.serve.route import Route
 
 __all__ = ["document"]
 

@@ -2,45 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import NamedTuple
-
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from buoy import __version__
 from buoy.serve import deepaas, oip, query
-from buoy.serve.access import OPEN
+from buoy.serve.route import Route
 from buoy.serve.service import PARAMETERS, Service
 
-__all__ = ["ROUTES", "Route"]
+__all__ = ["ROUTES"]
 
 _PICTURES = ("image/jpeg", "image/png", "image/tiff", "image/webp", "application/octet-stream", "multipart/form-data")
-_JSON = ("application/json",)
-
-
-class Route(NamedTuple):
-    """One address and what it does."""
-
-    method: str
-    path: str
-    endpoint: Callable[[Service, Request], Awaitable[Response]]
-    #: Parameters of the query.
-    query: tuple[str, ...] = ()
-    #: Media types that it takes; none without a body.
-    takes: tuple[str, ...] = ()
-    gives: tuple[str, ...] = _JSON
-    tag: str = "buoy"
-
-    @property
-    def open(self) -> bool:
-        """Whether it is answered without a token."""
-        return self.path in OPEN
-
-    @property
-    def about(self) -> str:
-        """A sentence on it."""
-        return (self.endpoint.__doc__ or "").partition("\n")[0]
 
 
 async def index(service: Service, request: Request) -> Response:
