@@ -34,8 +34,8 @@ def test_a_new_folder_passes_check_once_its_messages_are_followed(
     manifest = folder / "manifest.yaml"
     manifest.write_text(manifest.read_text().replace("0" * 64, told[1]))
 
-    assert run(["check", str(folder)]) == 1
-    assert "buoy check --update" in capsys.readouterr().out
+    assert run(["check", str(folder)]) == 0
+    assert "buoy check --update" in capsys.readouterr().err
     assert run(["check", str(folder), "--update"]) == 0
     assert run(["check", str(folder)]) == 0
 

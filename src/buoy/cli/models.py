@@ -84,6 +84,9 @@ def _faults(folder: Path, update: bool, results: Path | None) -> Iterator[str]:
             yield f"{folder}: the manifest says name: {name}; folder and name must be the same"
         if update:
             golden.write_expected(model, folder)
+        if not (folder / golden.EXPECTED).is_file():
+            say(f"{folder}: nothing is expected of its samples yet; keep today's results with: buoy check --update")
+            return
         yield from golden.differences(folder, golden.written_in(results) if results else model.predict)
     except BuoyError as error:
         yield str(error)
