@@ -20,7 +20,7 @@ from buoy import machine
 from buoy.errors import BuoyError, DeadlineError, as_buoy_error
 from buoy.image import Pixels
 from buoy.model import Model, describe, read_file
-from buoy.results import Failure, InputInfo, Record
+from buoy.results import Failure, FrameInfo, InputInfo, Record
 from buoy.tasks import Thresholds
 from buoy.waiting import Line
 
@@ -28,10 +28,16 @@ __all__ = ["Engine", "Input", "Outcome"]
 
 
 class Input(NamedTuple):
-    """One input: its encoded bytes or the path of its file, never pixels; or why it could not be had."""
+    """One input: its encoded bytes, the path of its file, or why it could not be had.
+
+    A frame that was decoded out of a video in this process comes as pixels, (H, W, 3) uint8 RGB; between
+    processes only encoded bytes and paths travel.
+    """
 
     name: str
-    source: bytes | Path | BuoyError
+    source: bytes | Path | Pixels | BuoyError
+    #: Where it stands in a stream, if it is from one.
+    frame: FrameInfo | None = None
 
 
 class Outcome(NamedTuple):
@@ -189,18 +195,22 @@ class Engine:
                 "try again later, or give it more time",
                 retry_after_s=self._line.wait_s(),
             )
-            info = InputInfo(**describe(asked.input.name, b""))
+            info = InputInfo(**describe(asked.input.name, b"", asked.input.frame))
             asked.future.set_result(Outcome(asked.input, Failure.of(error, info, self.model.info)))
 
     def _look(self, asked: _Asked) -> Outcome:
-        data, input = b"", asked.input
+        input = asked.input
+        data: bytes | Pixels = b""
         try:
             if isinstance(input.source, BuoyError):
                 raise input.source
-            data = input.source if isinstance(input.source, bytes) else read_file(input.source)
+            data = read_file(input.source) if isinstance(input.source, Path) else input.source
             thresholds = asked.thresholds or self.thresholds
-            seen = self.model.look(data, name=input.name, thresholds=thresholds, keep_pixels=asked.keep_pixels)
+            seen = self.model.look(
+                data, name=input.name, frame=input.frame, thresholds=thresholds, keep_pixels=asked.keep_pixels
+            )
             return Outcome(input, seen.result, seen.pixels)
         except Exception as error:  # the next input has nothing to do with this one's fault
             told = as_buoy_error(error, input.name)
-            return Outcome(input, Failure.of(told, InputInfo(**describe(input.name, data)), self.model.info))
+            info = InputInfo(**describe(input.name, data, input.frame))
+            return Outcome(input, Failure.of(told, info, self.model.info))

@@ -11,10 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from buoy.errors import InputError, ManifestError, UsageError, WeightsError
 from buoy.image import Pixels
 from buoy.manifest import FILE_NAME, Manifest
-from buoy.results import InputInfo, ModelInfo, Result, RunInfo
+from buoy.results import FrameInfo, InputInfo, ModelInfo, Result, RunInfo
 from buoy.session import Session
 from buoy.tasks import Task, Thresholds, make_task
 from buoy.version import VERSION
@@ -88,17 +90,29 @@ class Model:
 
     def look(
         self,
-        picture: bytes | Path | str,
+        picture: bytes | Path | str | Pixels,
         *,
         name: str | None = None,
+        frame: FrameInfo | None = None,
         thresholds: Thresholds | None = None,
         keep_pixels: bool = True,
     ) -> Sighting:
-        """The same, and the decoded picture with it."""
+        """The same, and the decoded picture with it; takes decoded frames of a video too.
+
+        Args:
+            picture: its encoded bytes, the path of its file, or (H, W, 3) uint8 RGB pixels.
+            name: what to call it in the result; by default the file's name.
+            frame: where it stands in a stream.
+            thresholds: other than the manifest's.
+            keep_pixels: hand the decoded picture on.
+
+        Raises:
+            InputError: it cannot be read.
+        """
         thresholds = thresholds or self.thresholds
         started, clock = datetime.now(UTC), [time.perf_counter()]
-        data = picture if isinstance(picture, bytes) else read_file(Path(picture))
-        sample = self._task.read(data)
+        data = read_file(Path(picture)) if isinstance(picture, (str, Path)) else picture
+        sample = self._task.read(data) if isinstance(data, bytes) else data
         height, width = sample.shape[:2]
         tensors, context = self._task.prepare(sample)
         pixels = sample if keep_pixels else None
@@ -107,10 +121,10 @@ class Model:
         outputs = [self.session.run(tensor) for tensor in tensors]
         clock.append(time.perf_counter())
         found = self._task.decode(outputs, context, thresholds)
-        name = name if name is not None else "" if isinstance(picture, bytes) else Path(picture).name
+        name = name if name is not None else Path(picture).name if isinstance(picture, (str, Path)) else ""
         findings: dict[str, Any] = {self._task.findings: found}
         result = Result(
-            input=InputInfo(**describe(name, data), width=width, height=height),
+            input=InputInfo(**describe(name, data, frame), width=width, height=height),
             model=self.info,
             task=self.manifest.task,
             parameters=self._task.parameters(thresholds),
@@ -135,9 +149,11 @@ class Model:
         )
 
 
-def describe(name: str, data: bytes) -> dict[str, Any]:
-    """The part of a record's `input` that is known before anything is decoded."""
-    return {"name": name, "size_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+def describe(name: str, data: bytes | Pixels, frame: FrameInfo | None = None) -> dict[str, Any]:
+    """The part of a record's `input` that does not come from decoding."""
+    view = memoryview(data) if isinstance(data, bytes) else np.ascontiguousarray(data).data
+    known = {"name": name, "size_bytes": view.nbytes, "sha256": hashlib.sha256(view).hexdigest()}
+    return known if frame is None else {**known, "frame": frame}
 
 
 def read_file(path: Path) -> bytes:

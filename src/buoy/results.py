@@ -18,6 +18,7 @@ __all__ = [
     "Detection",
     "ErrorInfo",
     "Failure",
+    "FrameInfo",
     "InputInfo",
     "ModelInfo",
     "Record",
@@ -32,14 +33,34 @@ SCHEMA: Literal["buoy.result/1"] = "buoy.result/1"
 Score = Annotated[float, Meta(ge=0, le=1)]
 
 
+class FrameInfo(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where a picture stands in a stream or a video."""
+
+    #: Name of the stream.
+    stream: str
+    #: Of the frame within its source since that was opened, from 0; frames that were never looked at count too.
+    number: int
+    #: When it was received, UTC, RFC 3339 with milliseconds.
+    captured: str
+    #: Seconds since the start of the video, by its own clock; absent where the source has none.
+    position_s: float | UnsetType = UNSET
+    #: What is wrong with the picture: dark, blurred, frozen. Flagged frames are no effort.
+    flags: list[str] = []
+
+
 class InputInfo(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What was looked at. Width and height are those of the upright picture, in pixels."""
+    """What was looked at. Width and height are those of the upright picture, in pixels.
+
+    Size and sha256 are of the encoded bytes where there are such; of a frame that came decoded out of a video,
+    those of its pixels, (H, W, 3) uint8 RGB.
+    """
 
     name: str
     size_bytes: int
     sha256: str
     width: int | UnsetType = UNSET
     height: int | UnsetType = UNSET
+    frame: FrameInfo | UnsetType = UNSET
 
 
 class ModelInfo(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -62,6 +83,8 @@ class Detection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     box: tuple[float, float, float, float]
     #: Identifiers of the taxon by register, such as {"aphia_id": 125559}; absent if the class has none.
     taxon: dict[str, int | str] | UnsetType = UNSET
+    #: The same animal in several frames of a stream has the same number; absent without tracking.
+    track_id: int | UnsetType = UNSET
 
 
 class RunInfo(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -15,7 +15,7 @@ import time
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -26,6 +26,9 @@ from buoy.image import Pixels
 from buoy.results import Result, encode_record
 from buoy.serve import wire
 from buoy.tasks import Thresholds
+
+if TYPE_CHECKING:
+    from buoy.streams.host import Host
 
 __all__ = ["main"]
 
@@ -52,6 +55,7 @@ class _Service:
         self._channel = channel
         self._lock = threading.Lock()
         self._futures: dict[int, Future[Outcome]] = {}
+        self._streams: Host | None = None
 
     def send(self, head: dict[str, Any], body: bytes = b"") -> None:
         """One message, whole, from any thread. Without a reader there is nobody to tell."""
@@ -64,11 +68,23 @@ class _Service:
         with self._channel.makefile("rb") as stream:
             while message := wire.read(stream):
                 head, body = message
-                if head["op"] == "cancel":
+                if head["op"] == "look":
+                    self._look(head, body)
+                elif head["op"] == "cancel":
                     if future := self._futures.get(head["id"]):
                         future.cancel()
                 else:
-                    self._look(head, body)
+                    self._host().take(head, body)
+            if self._streams:
+                self._streams.close()
+
+    def _host(self) -> Host:
+        """The streams, which most services never have."""
+        if self._streams is None:
+            from buoy.streams.host import Host
+
+            self._streams = Host(self._engine, self.send)
+        return self._streams
 
     def _look(self, head: dict[str, Any], body: bytes) -> None:
         number, default = head["id"], self._engine.model.thresholds

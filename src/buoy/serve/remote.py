@@ -10,9 +10,10 @@ import asyncio
 import logging
 import signal
 import time
+from collections.abc import Coroutine
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, Protocol
 
 from buoy.errors import BuoyError, DeadlineError, JobError
 from buoy.serve import wire
@@ -21,7 +22,7 @@ from buoy.serve.refusals import NotReady, Remote
 from buoy.serve.spawn import Spawned
 from buoy.waiting import Line
 
-__all__ = ["Answer", "Looker", "Question"]
+__all__ = ["Answer", "Listener", "Looker", "Question"]
 
 _log = logging.getLogger("buoy.serve")
 
@@ -48,6 +49,22 @@ class Answer(NamedTuple):
     media_type: str
     body: bytes
     spent: dict[str, float]
+
+
+class Listener(Protocol):
+    """Told what the process says of its streams, and when it comes and goes."""
+
+    def event(self, head: dict[str, Any], body: bytes) -> None:
+        """Something happened in a stream; see `buoy.streams.host`."""
+        ...
+
+    def worker_ready(self, looker: Looker) -> None:
+        """A process is ready, the first one or another one after a crash: it has no streams yet."""
+        ...
+
+    def worker_lost(self, looker: Looker, how: str) -> None:
+        """The process is gone, and its streams with it."""
+        ...
 
 
 class _Asked:
@@ -79,6 +96,8 @@ class Looker:
         #: Set when the first process is ready or has refused.
         self.first = asyncio.Event()
         self.refusal: BuoyError | None = None
+        #: Who cares for the streams, if anybody.
+        self.listener: Listener | None = None
         self._process: Spawned | None = process
         self._metrics = metrics
         self._line: Line[_Asked] = Line(1, max_wait_s=max_wait_s, late=self._too_late)
@@ -142,6 +161,11 @@ class Looker:
         finally:
             timer.cancel()
 
+    def tell(self, head: dict[str, Any], body: bytes = b"") -> None:
+        """Say something about a stream to the process, if there is one; see `buoy.streams.host`."""
+        if self.ready:
+            self._later(self._say(head, body))
+
     async def close(self) -> None:
         """Finish what was accepted, then end the process."""
         self._closing = True
@@ -184,7 +208,10 @@ class Looker:
             self._send_later(turn.item.number, turn.item.question)
 
     def _send_later(self, number: int, question: Question | None) -> None:
-        task = asyncio.create_task(self._send(number, question))
+        self._later(self._send(number, question))
+
+    def _later(self, sending: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(sending)
         self._senders.add(task)
         task.add_done_callback(self._senders.discard)
 
@@ -208,6 +235,14 @@ class Looker:
                 writer.write(wire.frame(head | question.thresholds, len(data)))
                 for at in range(0, len(data), _PIECE_BYTES):
                     writer.write(data[at : at + _PIECE_BYTES])
+                    await writer.drain()
+
+    async def _say(self, head: dict[str, Any], body: bytes) -> None:
+        writer = self._writer
+        async with self._sending:
+            if writer is not None and writer is self._writer:
+                with suppress(ConnectionError):
+                    writer.write(wire.frame(head, len(body)) + body)
                     await writer.drain()
 
     async def _keep_alive(self) -> None:
@@ -272,9 +307,15 @@ class Looker:
         fields = {key: about[key] for key in ("pid", "callers", "threads", "provider", "load_s", "warm_up_s")}
         _log.info("ready", extra={"fields": {"model": self.name, "start_s": round(start_s, 3), **fields}})
         self.first.set()
+        if self.listener:
+            self.listener.worker_ready(self)
         self._pump()
 
     def _take(self, head: dict[str, Any], body: bytes) -> None:
+        if "stream" in head:
+            if self.listener:
+                self.listener.event(head, body)
+            return
         asked = self._running.pop(head["id"], None)
         if asked is None:
             return
@@ -304,6 +345,8 @@ class Looker:
                         retry=True,
                     )
                 )
+        if self.listener:
+            self.listener.worker_lost(self, how)
         self.restarts += 1
         self._failures += 1
         self._metrics.restarts.add(1, model=self.name)
