@@ -9,6 +9,8 @@ BuoyError
 ├── StoreError        the operator of the store; `retry` tells whether trying again can help
 │   ├── MissingError      no such bucket or object
 │   └── ExistsError       a create-only put found something there
+├── SourceError       whoever runs the camera, or the network to it; tried again
+│   └── RefusedError      the author of the stream: password, path, content
 ├── ServiceError      the author of a service definition (FDL)
 ├── BusyError         the caller, who may come again after `retry_after_s`
 │   └── DeadlineError     the same, for an input that waited in vain
@@ -30,7 +32,9 @@ __all__ = [
     "JobError",
     "ManifestError",
     "MissingError",
+    "RefusedError",
     "ServiceError",
+    "SourceError",
     "StoreError",
     "UsageError",
     "WeightsError",
@@ -97,6 +101,18 @@ class MissingError(StoreError):
 
 class ExistsError(StoreError):
     """A create-only put found an object of that key."""
+
+
+class SourceError(BuoyError):
+    """The source of a stream cannot be reached, is silent, or broke off; it may come back by itself."""
+
+    retry = True
+
+
+class RefusedError(SourceError):
+    """The source answers, and gives no pictures: a wrong password or path, or something that is no picture."""
+
+    retry = False
 
 
 class ServiceError(BuoyError):
