@@ -157,10 +157,13 @@ def test_what_was_accepted_is_finished_before_it_ends(tmp_path: Path, model: Pat
             with served.client() as http:
                 return http.post("/predict", content=heavy, headers=JPEG)
 
+        os.kill(child, signal.SIGSTOP)  # until all are accepted
         asked = [pool.submit(ask) for _ in range(8)]
         served.until(lambda: served.metric("nv_inference_pending_request_count") >= 8)
         os.kill(child, signal.SIGTERM)  # as when a whole unit is told to end
-        assert served.stop() == 0
+        served.process.send_signal(signal.SIGTERM)
+        os.kill(child, signal.SIGCONT)
+        assert served.process.wait(40) == 0
         assert [each.result().status_code for each in asked] == [200] * 8
         with pytest.raises(httpx2.ConnectError):
             ask()
@@ -170,10 +173,12 @@ def test_what_was_accepted_is_finished_before_it_ends(tmp_path: Path, model: Pat
 def test_it_is_not_ready_as_soon_as_it_is_asked_to_end(tmp_path: Path, model: Path, heavy: bytes) -> None:
     with serving(tmp_path, model, options=("--max-wait", "30")) as served, ThreadPoolExecutor(4) as pool:
         with served.client() as http:
+            os.kill(served.children[0], signal.SIGSTOP)  # until it is asked to end
             asked = [pool.submit(http.post, "/predict", content=heavy, headers=JPEG) for _ in range(4)]
             served.until(lambda: served.metric("nv_inference_pending_request_count") >= 4)
             half = half_a_request(served, b"", 10)  # its head is being read: not accepted, since nothing has come
             served.process.send_signal(signal.SIGTERM)
+            os.kill(served.children[0], signal.SIGCONT)
             seen = set()
             for _ in range(50):
                 try:

@@ -119,7 +119,8 @@ class _Service:
                 "total_ms": record.run.total_ms,
                 "encode_ms": round((time.perf_counter() - began_s) * 1000, 2),
             }
-            self.send({"id": number, "outcome": "done", "media_type": _FORMS[form].media_type, "spent": spent}, body)
+            head = {"id": number, "outcome": "done", "media_type": _FORMS[form].media_type, "spent": spent}
+            self.send({**head, "version": record.model.version}, body)
         except Exception as error:
             self._fail(number, error)
 

@@ -104,7 +104,7 @@ async def infer(service: Service, request: Request) -> Response:
     with io.BytesIO(asked.picture) as picture:
         question = Question(picture, asked.id or "upload", "json", asked.thresholds, deadline_s)
         answer = await service.ask(request, looker, question)
-    return _answer(looker, asked, json.loads(answer.body)["detections"])
+    return _answer(looker, answer.version, asked, json.loads(answer.body)["detections"])
 
 
 def _parse(body: bytes, head_length: str | None) -> _Asked:
@@ -175,7 +175,7 @@ def _picture(tensor: dict[str, Any], binary: bytes) -> bytes:
     return data
 
 
-def _answer(looker: Looker, asked: _Asked, found: list[dict[str, Any]]) -> Response:
+def _answer(looker: Looker, version: str, asked: _Asked, found: list[dict[str, Any]]) -> Response:
     values: dict[str, list[Any]] = {
         "boxes": [side for each in found for side in each["box"]],
         "scores": [each["score"] for each in found],
@@ -193,7 +193,7 @@ def _answer(looker: Looker, asked: _Asked, found: list[dict[str, Any]]) -> Respo
         else:
             output["data"] = values[name]
         outputs.append(output)
-    head: dict[str, Any] = {"model_name": looker.name, "model_version": looker.about["model"]["version"]}
+    head: dict[str, Any] = {"model_name": looker.name, "model_version": version}
     if asked.id is not None:
         head["id"] = asked.id
     head["outputs"] = outputs

@@ -29,6 +29,7 @@ _STATUS = {
     "404": "There is no such model.",
     "406": "None of the accepted media types can be had.",
     "408": "The body did not come in time.",
+    "409": "What is in the model's folder now cannot be loaded; the version before goes on.",
     "413": "The upload is too large; the message names the setting.",
     "415": "The body is neither a picture nor a form with one.",
     "422": "The picture cannot be read.",
@@ -88,9 +89,10 @@ def _operation(route: Route) -> dict[str, Any]:
 
 def _failures(route: Route) -> list[str]:
     if route.takes:
-        return list(_STATUS)
+        return [status for status in _STATUS if status != "409"]
     found = [] if route.open else ["400", "401"]
     found += ["404"] if "{model}" in route.path else []
+    found += ["409", "500"] if route.path.endswith("/load") else []
     return found + (["503"] if "ready" in route.path or route.path == "/v2/models/{model}" else [])
 
 

@@ -103,7 +103,15 @@ _STATUS: tuple[tuple[type[BuoyError], int], ...] = (
     (JobError, 500),
 )
 #: The same for errors that come as records.
-_BY_NAME = {"InputError": 422, "ArchiveError": 422, "UsageError": 400, "BusyError": 429, "DeadlineError": 504}
+_BY_NAME = {
+    "InputError": 422,
+    "ArchiveError": 422,
+    "UsageError": 400,
+    "BusyError": 429,
+    "DeadlineError": 504,
+    "ManifestError": 409,
+    "WeightsError": 409,
+}
 
 
 def status_of(error: BuoyError) -> int:

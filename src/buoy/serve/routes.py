@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from buoy import __version__
-from buoy.serve import deepaas, oip, query
+from buoy.serve import deepaas, oip, query, repository
 from buoy.serve.route import Route
 from buoy.serve.service import PARAMETERS, Service
 
@@ -71,6 +71,8 @@ ROUTES = (
         ("application/json", "application/octet-stream"),
         _OIP,
     ),
+    Route("POST", "/v2/repository/index", repository.index, tag=_OIP),
+    Route("POST", "/v2/repository/models/{model}/load", repository.load, tag=_OIP),
     Route("GET", "/v2/models/", deepaas.models, tag=_DEEPAAS),
     Route("GET", "/v2/models/{model}/", deepaas.model, tag=_DEEPAAS),
     Route(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import signal
 import socket
 from collections.abc import Callable, Sequence
 from types import FrameType
 
+from buoy.errors import BuoyError
 from buoy.serve import log
 from buoy.serve.app import App
 from buoy.serve.connection import Connection
@@ -18,6 +21,8 @@ from buoy.serve.spawn import Spawned
 from buoy.web.server import Server
 
 __all__ = ["run"]
+
+_log = logging.getLogger("buoy.serve")
 
 #: How long what was accepted may take after SIGTERM; Kubernetes kills after 30 s.
 _DRAIN_S = 25
@@ -71,13 +76,19 @@ class _Server(Server):
         self._service = service
         self._started = started
         self._first: asyncio.Task[None] | None = None
+        self._reloading: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen; whether the models are ready is another question."""
         for looker in self._service.lookers:
             looker.start()
         await super().startup(sockets)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hang_up)
         self._first = asyncio.create_task(self._tell())
+
+    def _hang_up(self) -> None:
+        """As for other services, SIGHUP means that what is on disk has changed."""
+        self._reloading = asyncio.create_task(self._reload())
 
     async def _tell(self) -> None:
         for looker in self._service.lookers:
@@ -86,6 +97,14 @@ class _Server(Server):
             self.should_exit = True
         else:
             self._started()
+
+    async def _reload(self) -> None:
+        """Load every model's folder again, one after the other."""
+        for looker in self._service.lookers:
+            try:
+                await looker.replace()
+            except BuoyError as error:
+                _log.error("not replaced", extra={"fields": {"model": looker.name, **error.record()}})
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Finish what was accepted, then end the models."""

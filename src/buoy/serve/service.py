@@ -113,7 +113,7 @@ class Service:
             asking.cancel()
             leaving.cancel()
             await asyncio.gather(asking, leaving, return_exceptions=True)
-        self.metrics.answered(model, looker.about["model"]["version"], time.monotonic() - began_s, answer.spent)
+        self.metrics.answered(model, answer.version, time.monotonic() - began_s, answer.spent)
         request.scope["buoy.spent"] = {"model": model, **answer.spent}
         return answer
 

@@ -7,7 +7,7 @@
 To the process:   {"op": "look", "id", "name", "form", "score"?, "iou"?}  and the picture;  {"op": "cancel", "id"}
                   {"op": "open" | "shut" | "push" | "watch", "stream", ...}  see `buoy.streams.host`
 From the process: {"ready": true, "model": {...}, "lanes", "callers", "threads", ...}  or  {"ready": false, "error"}
-                  {"id", "outcome": "done", "media_type", "spent": {...}}  and the answer
+                  {"id", "outcome": "done", "media_type", "spent": {...}, "version"}  and the answer
                   {"id", "outcome": "failed", "error": {...}, "spent": {...}}
                   {"id", "outcome": "cancelled", "spent": {}}
                   {"stream", "event", ...}  see `buoy.streams.host`

@@ -1,0 +1,181 @@
+"""One inference process, and the talk with it: what it was sent, what it says, how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import IO, Any, NamedTuple
+
+from buoy.errors import BuoyError
+from buoy.serve import wire
+from buoy.serve.refusals import Remote
+from buoy.serve.spawn import Spawned
+
+__all__ = ["Answer", "Asked", "Question", "Worker"]
+
+_log = logging.getLogger("buoy.serve")
+
+_PIECE_BYTES = 256 << 10
+#: One picture that keeps a lane for longer is taken for a hang, and the process is ended.
+_HANG_S = 120.0
+
+
+class Question(NamedTuple):
+    """A picture, and what is asked about it."""
+
+    picture: IO[bytes]
+    name: str
+    form: str = "json"
+    #: `score` and `iou`, where they differ from the manifest's.
+    thresholds: dict[str, float] = {}  # noqa: RUF012 - never changed
+    deadline_s: float = 10.0
+
+
+class Answer(NamedTuple):
+    """The encoded answer, and the version of the model that gave it."""
+
+    media_type: str
+    body: bytes
+    spent: dict[str, float]
+    version: str
+
+
+class Asked:
+    """A question on its way."""
+
+    def __init__(self, number: int, question: Question, future: asyncio.Future[Answer]) -> None:
+        self.number = number
+        self.question = question
+        self.future = future
+        self.began_s = time.monotonic()
+        self.waited_s = 0.0
+
+
+class Worker:
+    """One process from its start to its end.
+
+    Args:
+        spawned: the process, which is loading already.
+        name: of the model, for the log.
+        answered: told of each answer: its head, its body, and the question it belongs to; of what it says about
+            streams, with `None` for the question.
+    """
+
+    def __init__(
+        self, spawned: Spawned, name: str, answered: Callable[[dict[str, Any], bytes, Asked | None], None]
+    ) -> None:
+        self.spawned = spawned
+        #: What it said of itself and its model; empty until it is ready.
+        self.about: dict[str, Any] = {}
+        self.ready = False
+        self.refusal: BuoyError | None = None
+        #: What it is looking at.
+        self.running: dict[int, Asked] = {}
+        self.start_s = 0.0
+        #: Set when it is ready, has refused or is gone.
+        self.begun = asyncio.Event()
+        self._name = name
+        self._answered = answered
+        self._sending = asyncio.Lock()
+        self._writer: asyncio.StreamWriter | None = None
+        self._senders: set[asyncio.Task[None]] = set()
+
+    async def live(self, ready: Callable[[Worker], None]) -> None:
+        """Talk with it until it ends or refuses; `ready` is called when it can be asked."""
+        reader, self._writer = await asyncio.open_unix_connection(sock=self.spawned.channel)
+        began_s = time.monotonic()
+        try:
+            said = await wire.receive(reader)
+            if said is None:
+                return
+            if not said[0]["ready"]:
+                self.refusal = Remote(said[0]["error"])
+                return
+            self.about, self.ready, self.start_s = said[0], True, time.monotonic() - began_s
+            ready(self)
+            self.begun.set()
+            while said := await self._next(reader):
+                self._take(*said)
+        finally:
+            self.ready = False
+            self.begun.set()
+            self._writer.close()
+
+    def send(self, asked: Asked) -> None:
+        """Have it look at a picture."""
+        self.running[asked.number] = asked
+        asked.began_s = time.monotonic()
+        self._later(self._send(asked))
+
+    def cancel(self, asked: Asked) -> None:
+        """Nobody waits for that one any more."""
+        if asked.number in self.running:
+            self.say({"op": "cancel", "id": asked.number})
+
+    def say(self, head: dict[str, Any], body: bytes = b"") -> None:
+        """One message that is not answered."""
+        self._later(self._say(head, body))
+
+    async def finish(self) -> None:
+        """Wait until all that it looks at is answered, or it is gone."""
+        while self.running and self.ready:
+            await asyncio.sleep(0.02)
+
+    async def end(self, patience_s: float = 5.0) -> str:
+        """Ask it to leave, and make it leave; says how it went."""
+        if self._writer:
+            self._writer.close()
+        code = await asyncio.to_thread(self.spawned.end, patience_s)
+        return f"signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"exit code {code}"
+
+    def _later(self, sending: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(sending)
+        self._senders.add(task)
+        task.add_done_callback(self._senders.discard)
+
+    async def _say(self, head: dict[str, Any], body: bytes) -> None:
+        async with self._sending:
+            if self.ready and self._writer:
+                with suppress(ConnectionError):
+                    self._writer.write(wire.frame(head, len(body)) + body)
+                    await self._writer.drain()
+
+    async def _send(self, asked: Asked) -> None:
+        async with self._sending:
+            if not self.ready or not self._writer:
+                return  # it is gone, and whoever buries it answers
+            question = asked.question
+            if question.picture.closed:  # the client has gone meanwhile
+                self._take({"id": asked.number, "outcome": "cancelled", "spent": {}}, b"")
+                return
+            question.picture.seek(0)
+            data = memoryview(question.picture.read())  # all of it, as it may be closed while we wait below
+            head = {"op": "look", "id": asked.number, "name": question.name, "form": question.form}
+            with suppress(ConnectionError):
+                self._writer.write(wire.frame(head | question.thresholds, len(data)))
+                for at in range(0, len(data), _PIECE_BYTES):
+                    self._writer.write(data[at : at + _PIECE_BYTES])
+                    await self._writer.drain()
+
+    async def _next(self, reader: asyncio.StreamReader) -> tuple[dict[str, Any], bytes] | None:
+        """The next message; a process that says nothing for too long while it has work is ended."""
+        reading = asyncio.ensure_future(wire.receive(reader))
+        try:
+            while not (await asyncio.wait({reading}, timeout=_HANG_S / 4))[0]:
+                oldest_s = min((asked.began_s for asked in self.running.values()), default=time.monotonic())
+                if time.monotonic() - oldest_s > _HANG_S:
+                    _log.error("the inference process hangs", extra={"fields": {"model": self._name}})
+                    self.spawned.kill()
+            return reading.result()
+        finally:
+            reading.cancel()
+
+    def _take(self, head: dict[str, Any], body: bytes) -> None:
+        if "stream" in head:
+            self._answered(head, body, None)
+        elif asked := self.running.pop(head["id"], None):
+            self._answered(head, body, asked)
