@@ -11,6 +11,7 @@ from buoy.errors import UsageError
 from buoy.serve.access import Access, is_loopback, read_token
 from buoy.serve.query import fraction, negotiate
 from buoy.serve.refusals import Denied, NotAcceptable
+from support.loop import run
 
 
 @pytest.mark.parametrize(
@@ -50,7 +51,7 @@ def basic(user: str, password: str) -> str:
     "header", ["Bearer secret-1", "bearer  secret-1", basic("fish", "secret-1"), basic("b", "secret-1")]
 )
 def test_the_token_opens_as_bearer_and_as_password(header: str) -> None:
-    Access("secret-1", ("fish", "b")).check(header)
+    run(Access("secret-1", ("fish", "b")).admit({b"authorization": header.encode()}, ""))
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ def test_the_token_opens_as_bearer_and_as_password(header: str) -> None:
 )  # fmt: skip
 def test_anything_else_does_not(header: str) -> None:
     with pytest.raises(Denied):
-        Access("secret-1", ("fish",)).check(header)
+        run(Access("secret-1", ("fish",)).admit({b"authorization": header.encode()} if header else {}, ""))
 
 
 def test_the_file_goes_before_the_environment(tmp_path: Path) -> None:

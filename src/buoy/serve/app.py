@@ -23,7 +23,7 @@ from buoy.serve.route import Route
 from buoy.serve.routes import ROUTES
 from buoy.serve.service import Service
 
-__all__ = ["App"]
+__all__ = ["App", "address_of"]
 
 _log = logging.getLogger("buoy.serve")
 
@@ -68,7 +68,7 @@ class App:
 
         try:
             if path not in OPEN:
-                self._service.access.check(headers.get(b"authorization", b"").decode("latin-1"))
+                await self._service.access.admit(headers, address_of(scope))
             await self._router(scope, receive, send_with_id)
         except ClientDisconnect:
             status = _GONE
@@ -108,6 +108,12 @@ class App:
         if "buoy.error" in scope:
             fields["error"] = scope["buoy.error"]
         _log.info("request", extra={"fields": fields})
+
+
+def address_of(scope: Scope) -> str:
+    """Where a request comes from."""
+    client = scope.get("client")
+    return client[0] if client else "unknown"
 
 
 def _endpoint(service: Service, route: Route) -> Callable[[Request], Awaitable[Response]]:

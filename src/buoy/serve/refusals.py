@@ -14,11 +14,13 @@ from buoy.errors import (
 
 __all__ = [
     "Denied",
+    "IssuerDown",
     "NotAcceptable",
     "NotReady",
     "Refusal",
     "Remote",
     "TooLarge",
+    "TooOften",
     "TooSlow",
     "Unknown",
     "Unsupported",
@@ -80,6 +82,26 @@ class NotReady(Refusal):
 
     status = 503
     retry_after_s = 1.0
+
+
+class IssuerDown(Refusal):
+    """Whether a token is right cannot be found out now."""
+
+    status = 503
+
+    def __init__(self, issuer: str, why: str, retry_after_s: float = 5.0) -> None:
+        super().__init__(f"the keys of {issuer} cannot be had: {why}", "try again later: Retry-After says when")
+        self.retry_after_s = retry_after_s
+
+
+class TooOften(Refusal):
+    """The caller's allowance is used up."""
+
+    status = 429
+
+    def __init__(self, message: str, hint: str, *, retry_after_s: float) -> None:
+        super().__init__(message, hint)
+        self.retry_after_s = retry_after_s
 
 
 class Remote(BuoyError):

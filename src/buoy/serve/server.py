@@ -9,6 +9,8 @@ import socket
 from collections.abc import Callable, Sequence
 from types import FrameType
 
+from starlette.types import ASGIApp
+
 from buoy.errors import BuoyError
 from buoy.serve import log
 from buoy.serve.app import App
@@ -64,7 +66,7 @@ class _Server(Server):
     def __init__(self, service: Service, started: Callable[[], None]) -> None:
         certificate, key = service.settings.certificate or (None, None)
         super().__init__(
-            App(service),
+            _application(service),
             loop="asyncio",
             http=Connection,
             ws="none",
@@ -119,3 +121,11 @@ class _Server(Server):
         """Not ready from now on."""
         self._service.draining = True
         super().handle_exit(sig, frame)
+
+
+def _application(service: Service) -> ASGIApp:
+    if not service.settings.cors:
+        return App(service)
+    from buoy.serve.cors import for_origins
+
+    return for_origins(App(service), service.settings.cors)

@@ -13,6 +13,7 @@ from buoy.errors import BuoyError, UsageError
 from buoy.serve import query
 from buoy.serve.access import Access
 from buoy.serve.metrics import Metrics
+from buoy.serve.rate import Rate, Rates
 from buoy.serve.refusals import NotReady, Unknown
 from buoy.serve.remote import Answer, Looker, Question
 from buoy.serve.settings import Settings
@@ -33,7 +34,7 @@ class Service:
         self.settings = settings
         self.lookers = lookers
         self.metrics = metrics
-        self.access = Access(settings.token, tuple(names))
+        self.access = _access(settings, tuple(names))
         self.uploads = Uploads(Limits(settings.max_upload_bytes))
         #: Set when we have been asked to end: what was accepted is finished, nothing new begins.
         self.draining = False
@@ -116,6 +117,16 @@ class Service:
         self.metrics.answered(model, answer.version, time.monotonic() - began_s, answer.spent)
         request.scope["buoy.spent"] = {"model": model, **answer.spent}
         return answer
+
+
+def _access(settings: Settings, names: tuple[str, ...]) -> Access:
+    verifier = None
+    if settings.oidc is not None:
+        from buoy.serve.oidc import Tokens  # an extra, and slow to import
+
+        verifier = Tokens(settings.oidc)
+    rates = Rates(Rate.parse(settings.rate)) if settings.rate else None
+    return Access(settings.token, names, verifier, rates)
 
 
 async def _gone(request: Request) -> None:

@@ -5,7 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Settings"]
+__all__ = ["Oidc", "Settings"]
+
+
+@dataclass(frozen=True)
+class Oidc:
+    """The OpenID provider whose tokens are believed, and what they must say."""
+
+    issuer: str
+    audience: str
+    #: Where its keys are; empty to ask its discovery document.
+    jwks: str = ""
+    #: Claims that a token must have, each with its value or with a list that holds it.
+    require: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -24,6 +36,12 @@ class Settings:
     callers: int | None = None
     #: Files of a certificate and its key, PEM.
     certificate: tuple[Path, Path] | None = None
+
+    oidc: Oidc | None = None
+    #: How often each caller may ask, such as 100/min; empty for no limit.
+    rate: str = ""
+    #: Origins whose pages may ask from a browser.
+    cors: tuple[str, ...] = ()
 
     @property
     def scheme(self) -> str:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from buoy.errors import UsageError
-from buoy.serve.access import is_loopback
+from buoy.serve.access import is_loopback, safe_url
+from buoy.serve.rate import Rate
 from buoy.serve.settings import Settings
 from buoy.serve.spawn import spawn
 from buoy.web.listen import listen, url_of
@@ -34,11 +37,7 @@ def serve(settings: Settings, started: Callable[[str], None], *, self_signed: bo
     twice = next((name for name in names if names.count(name) > 1), "")
     if twice:
         raise UsageError(f"two models are called {twice}", "serve each of them once")
-    if not settings.token and not is_loopback(settings.host):
-        raise UsageError(
-            f"listening on {settings.host} without a token is refused: anybody could use the service",
-            "set BUOY_TOKEN, or give --token-file",
-        )
+    _check_access(settings)
     with ExitStack() as stack:
         listener = stack.enter_context(listen(settings.host, settings.port))
         if self_signed:
@@ -55,3 +54,32 @@ def serve(settings: Settings, started: Callable[[str], None], *, self_signed: bo
         if name := os.environ.get("OSCAR_SERVICE_NAME"):
             names.append(name)
         run(settings, processes, listener, names, lambda: started(url))
+
+
+def _check_access(settings: Settings) -> None:
+    """Refuse what is not safe, or cannot work, before anything is started."""
+    if not settings.token and settings.oidc is None and not is_loopback(settings.host):
+        raise UsageError(
+            f"listening on {settings.host} without a token is refused: anybody could use the service",
+            "set BUOY_TOKEN, or give --token-file, or --oidc-issuer with --oidc-audience",
+        )
+    if settings.oidc is not None:
+        safe_url("--oidc-issuer", settings.oidc.issuer)
+        if settings.oidc.jwks:
+            safe_url("--oidc-jwks", settings.oidc.jwks)
+        need("joserfc", "oidc", "tokens of an OpenID provider")
+    if settings.rate:
+        Rate.parse(settings.rate)
+    for origin in settings.cors:
+        if not re.fullmatch(r"https?://[^/?#@\s*]+", origin):
+            raise UsageError(f"--cors is {origin[:80]!r}", "give an origin, such as https://example.org")
+
+
+def need(module: str, extra: str, what: str) -> None:
+    """Say which extra a part of the service needs.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    if find_spec(module) is None:
+        raise UsageError(f"{what} need the extra {extra}", f"pip install 'buoy[{extra}]'")
