@@ -16,10 +16,11 @@ from buoy.errors import UsageError
 from buoy.serve.rate import Rates
 from buoy.serve.refusals import Denied
 
-__all__ = ["OPEN", "Access", "Verifier", "is_loopback", "read_token", "safe_url"]
+__all__ = ["OPEN", "Access", "Verifier", "is_loopback", "is_open", "read_token", "safe_url"]
 
-#: Answered to everybody: what probes ask, and the index. They tell the names of the models and nothing else.
-OPEN = ("/", "/v2/health/live", "/v2/health/ready")
+#: Answered to everybody: what probes ask, the index, and the files of the page. They tell the names of the models
+#: and nothing else.
+OPEN = ("/", "/v2/health/live", "/v2/health/ready", "/session", "/ui/{file}")
 
 _VARIABLES = ("BUOY_TOKEN", "OSCAR_SERVICE_TOKEN")
 
@@ -95,6 +96,11 @@ class Access:
             return False
         # every name is compared, so that the time does not tell which exist
         return any([hmac.compare_digest(given, known) for known in self._basic])
+
+
+def is_open(path: str) -> bool:
+    """Whether a path is answered without a token."""
+    return path in OPEN or path.startswith("/ui/")
 
 
 def read_token(file: Path | None, environ: Mapping[str, str] = os.environ) -> str:

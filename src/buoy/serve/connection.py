@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-__all__ = ["Connection"]
+__all__ = ["ABORT", "Connection", "open_socket"]
+
+#: Key of the scope under which stands what cuts the connection at once, for a client that takes nothing.
+ABORT = "buoy.abort"
 
 #: For the head of a request, and for what is left of a body after its answer.
 _PATIENCE_S = 10.0
@@ -44,6 +48,7 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """A request can be answered."""
         self._stop_waiting()
+        cast(dict[str, Any], self.scope)[ABORT] = self.transport.abort
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -66,3 +71,10 @@ class Connection(HttpToolsProtocol):
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None
+
+
+def open_socket(**settings: Any) -> asyncio.Protocol:
+    """A connection that becomes a WebSocket; the library is loaded with the first of them."""
+    from buoy.serve.socket import Socket
+
+    return Socket(**settings)

@@ -13,8 +13,10 @@ from buoy.errors import (
 )
 
 __all__ = [
+    "Conflict",
     "Denied",
     "IssuerDown",
+    "Foreign",
     "NotAcceptable",
     "NotReady",
     "Refusal",
@@ -41,6 +43,12 @@ class Denied(Refusal):
     status = 401
 
 
+class Foreign(Refusal):
+    """Another site's page had a browser send it."""
+
+    status = 403
+
+
 class Unknown(Refusal):
     """There is nothing at that address."""
 
@@ -63,6 +71,12 @@ class TooSlow(Refusal):
     """The body did not come in time."""
 
     status = 408
+
+
+class Conflict(Refusal):
+    """What is there already stands in the way."""
+
+    status = 409
 
 
 class TooLarge(Refusal):

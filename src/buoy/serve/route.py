@@ -7,11 +7,12 @@ from typing import NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.websockets import WebSocket
 
 from buoy.serve.access import OPEN
 from buoy.serve.service import Service
 
-__all__ = ["JSON", "Route"]
+__all__ = ["JSON", "Route", "Socket"]
 
 JSON = ("application/json",)
 
@@ -28,6 +29,10 @@ class Route(NamedTuple):
     takes: tuple[str, ...] = ()
     gives: tuple[str, ...] = JSON
     tag: str = "buoy"
+    #: Of an answer that says yes.
+    status: int = 200
+    #: What it may refuse beyond the usual: status codes.
+    refuses: tuple[str, ...] = ()
 
     @property
     def open(self) -> bool:
@@ -38,3 +43,10 @@ class Route(NamedTuple):
     def about(self) -> str:
         """A sentence on it."""
         return (self.endpoint.__doc__ or "").partition("\n")[0]
+
+
+class Socket(NamedTuple):
+    """One address of a WebSocket and what it does."""
+
+    path: str
+    session: Callable[[Service, WebSocket], Awaitable[None]]

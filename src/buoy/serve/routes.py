@@ -7,10 +7,10 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from buoy import __version__
 from buoy.serve import deepaas, oip, query, repository
-from buoy.serve.route import Route
+from buoy.serve.route import Route, Socket
 from buoy.serve.service import PARAMETERS, Service
 
-__all__ = ["ROUTES"]
+__all__ = ["ROUTES", "SOCKETS"]
 
 _PICTURES = ("image/jpeg", "image/png", "image/tiff", "image/webp", "application/octet-stream", "multipart/form-data")
 
@@ -85,3 +85,5 @@ ROUTES = (
         _DEEPAAS,
     ),
 )
+
+SOCKETS: tuple[Socket, ...] = ()

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 from buoy.errors import BuoyError
 from buoy.serve import log
 from buoy.serve.app import App
-from buoy.serve.connection import Connection
+from buoy.serve.connection import Connection, open_socket
 from buoy.serve.metrics import Metrics
 from buoy.serve.remote import Looker
 from buoy.serve.service import Service
@@ -69,7 +69,9 @@ class _Server(Server):
             _application(service),
             loop="asyncio",
             http=Connection,
-            ws="none",
+            ws=open_socket,
+            ws_max_size=service.settings.max_upload_bytes,
+            ws_per_message_deflate=False,
             proxy_headers=False,
             timeout_graceful_shutdown=_DRAIN_S,
             ssl_certfile=certificate,

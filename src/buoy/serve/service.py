@@ -18,6 +18,7 @@ from buoy.serve.refusals import NotReady, Unknown
 from buoy.serve.remote import Answer, Looker, Question
 from buoy.serve.settings import Settings
 from buoy.serve.upload import Limits, Uploads
+from buoy.serve.visit import Visit
 
 __all__ = ["PARAMETERS", "Service"]
 
@@ -35,6 +36,13 @@ class Service:
         self.lookers = lookers
         self.metrics = metrics
         self.access = _access(settings, tuple(names))
+        self.visit = Visit(
+            names[-1],
+            settings.base_path,
+            secure=settings.certificate is not None,
+            trusting=not settings.token and settings.oidc is None,
+            origins=settings.cors,
+        )
         self.uploads = Uploads(Limits(settings.max_upload_bytes))
         #: Set when we have been asked to end: what was accepted is finished, nothing new begins.
         self.draining = False
