@@ -15,8 +15,8 @@ from buoy.errors import (
 __all__ = [
     "Conflict",
     "Denied",
-    "IssuerDown",
     "Foreign",
+    "IssuerDown",
     "NotAcceptable",
     "NotReady",
     "Refusal",
