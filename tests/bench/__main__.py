@@ -1,4 +1,4 @@
-"""`python -m bench [NAME...]`: all measurements, or those named."""
+"""`python -m bench [NAME...]`: all measurements, or those named; `serve...` are in `bench.serve`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import platform
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -16,29 +15,14 @@ from pathlib import Path
 import msgspec
 
 from bench.measure import alternate, baseline, report, run
+from bench.pictures import MODEL, pictures
 from buoy import machine
 from support.gateway import Gateway, start_gateway
 from support.need import CHECKOUT
 
-MODEL = CHECKOUT / "functions" / "obsea-fish"
 BUOY = Path(sys.executable).parent / "buoy"
 COUNT = 200
 ROUNDS = 5
-
-
-def pictures(folder: Path) -> list[Path]:
-    """200 full-HD JPEGs: 20 drawn scenes, each under ten names."""
-    folder.mkdir(exist_ok=True)
-    script = MODEL / "scenes.py"
-    subprocess.run(
-        [sys.executable, str(script), str(folder / "scenes"), "--count", "20", "--seed", "5", "--size", "1080x1920"],
-        check=True, stdout=subprocess.DEVNULL,
-    )  # fmt: skip
-    scenes = sorted((folder / "scenes").glob("*.jpg"))
-    made = [folder / f"{number:03}.jpg" for number in range(COUNT)]
-    for number, path in enumerate(made):
-        shutil.copyfile(scenes[number % len(scenes)], path)
-    return made
 
 
 def best_limit(paths: list[Path]) -> str:
@@ -145,11 +129,16 @@ MEASURES: dict[str, Callable[[list[Path], Path], None]] = {
 def main() -> None:
     """Run what was asked for."""
     names = sys.argv[1:] or list(MEASURES)
+    if names[0].partition(".")[0] == "serve":
+        from bench.serve.command import main as serve
+
+        serve(names)
+        return
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         print(f"{platform.machine()}, {machine.cores()} cores, Python {platform.python_version()}, {COUNT} pictures"
               " of 1920 x 1080, allocator pinned in limit and buoy, default in plain and bare", flush=True)  # fmt: skip
-        made = pictures(folder)
+        made = pictures(folder, COUNT)
         for name in names:
             MEASURES[name](made, folder)
 

@@ -15,35 +15,17 @@ import threading
 import time
 from pathlib import Path
 
-import msgspec
-import onnxruntime
-
-from buoy import machine
-from buoy.manifest import Manifest
-from buoy.tasks import Thresholds, make_task
+from bench.work import Work
 
 
 def main(kind: str, model: str, pictures: list[str]) -> None:
     """Run one baseline and print its loop's seconds as JSON."""
-    if kind in ("plain", "bare"):
-        callers, options = 1, onnxruntime.SessionOptions()
-    else:
-        machine.pin_allocator()
-        callers, threads = (int(part) for part in kind.split("x"))
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-    manifest = Manifest.load(model)
-    session = onnxruntime.InferenceSession(
-        str(Path(model) / manifest.weights.file), options, providers=["CPUExecutionProvider"]
-    )
-    task, thresholds = make_task(manifest), Thresholds(manifest.output.score, manifest.output.iou)
-    name = session.get_inputs()[0].name
+    callers, threads = (1, None) if kind in ("plain", "bare") else (int(part) for part in kind.split("x"))
+    work = Work(model, threads, pin=threads is not None)
 
     def loop(paths: list[str]) -> None:
         for path in paths:
-            tensors, context = task.prepare(task.read(Path(path).read_bytes()))
-            values = session.run(None, {name: tensors[0]})
-            msgspec.json.encode(task.decode([{"output": values[0]}], context, thresholds))
+            work(Path(path).read_bytes())
 
     begin = time.perf_counter()
     shares = [pictures[start::callers] for start in range(callers)]
