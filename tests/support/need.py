@@ -15,7 +15,7 @@ def samples() -> Path:
     """The folder with real data beside the checkout, or where `BUOY_SAMPLES` says."""
     folder = Path(os.environ.get("BUOY_SAMPLES") or CHECKOUT.parent / "shared" / "samples")
     if not folder.is_dir():
-        _absent("the real samples", "set BUOY_SAMPLES to their folder")
+        absent("the real samples", "set BUOY_SAMPLES to their folder")
     return folder
 
 
@@ -24,12 +24,13 @@ def program(name: str) -> str:
     tools = os.environ.get("BUOY_TOOLS") or str(CHECKOUT / ".tools" / "bin")
     found = shutil.which(name, path=os.pathsep.join([tools, os.environ.get("PATH", "")]))
     if found is None:
-        _absent(name, "run scripts/test, which installs it")
+        absent(name, "run scripts/test, which installs it")
     assert found is not None
     return found
 
 
-def _absent(what: str, remedy: str) -> None:
+def absent(what: str, remedy: str) -> None:
+    """Skip the test, or fail it where everything has to be there."""
     reason = f"{what} is not on this machine: {remedy}"
     if os.environ.get("CI") == "true" and what != "the real samples":
         pytest.fail(reason)

@@ -13,7 +13,7 @@ from buoy.errors import BuoyError, as_buoy_error
 from buoy.image import Pixels
 from buoy.results import FrameInfo
 
-__all__ = ["Decoded", "Frame", "Image", "Picture", "utc"]
+__all__ = ["Decoded", "Frame", "Image", "Picture", "Skipped", "utc"]
 
 
 class Decoded(Protocol):
@@ -28,14 +28,22 @@ class Decoded(Protocol):
 Image = bytes | Decoded | BuoyError
 
 
+class Skipped(NamedTuple):
+    """A frame of which the source made no picture: counted, and dropped for this reason."""
+
+    reason: str
+
+
 class Picture(NamedTuple):
     """What a source yields; the reader makes a `Frame` of it."""
 
-    image: Image
+    image: Image | Skipped
     #: Seconds since the start of the video, by its own clock.
     position_s: float | None = None
     #: Seconds since 1970, UTC; now, where the source does not know better.
     captured_s: float | None = None
+    #: `time.monotonic()` when it was received; now, if it was handed on at once.
+    arrived_s: float | None = None
     #: Name of the file, below the folder that is read; empty where there are no files.
     name: str = ""
 

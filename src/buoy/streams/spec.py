@@ -69,6 +69,8 @@ class StreamSpec(_Section, frozen=True):
     name: Name
     #: rtsp://, rtsps://, http(s):// (MJPEG), a video file, a folder that grows, or `push:` for a WebSocket client.
     source: Annotated[str, Meta(min_length=1, max_length=2048)]
+    #: Whether the certificate of a source over TLS (rtsps, https) must be trusted.
+    verify_tls: bool = True
     #: Which model looks; empty for the only one.
     model: str = ""
     #: live: the newest frame only, drops are counted. file: every frame. By default what fits the source.

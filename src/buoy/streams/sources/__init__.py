@@ -2,26 +2,47 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
+from collections.abc import Generator
+from pathlib import Path
 from typing import Protocol
 
-from buoy.errors import UsageError
 from buoy.streams.frame import Picture
 from buoy.streams.slot import Policy
-from buoy.streams.sources.address import kind_of, mask
+from buoy.streams.sources.address import Peer, kind_of, mask
+from buoy.streams.sources.halt import Halt
+from buoy.streams.sources.push import PushSource
 from buoy.streams.spec import StreamSpec
 
-__all__ = ["Source", "mask", "open_source", "policy_of"]
+__all__ = ["SILENCE_S", "Source", "mask", "open_source", "policy_of"]
+
+#: No bytes from a camera for so long is an outage.
+SILENCE_S = 4.0
 
 
 class Source(Protocol):
     """Something that gives pictures, once or again and again."""
 
-    #: No bytes for so long is silence, which is an outage; `None` where silence is nothing unusual.
-    silence_s: float | None
+    @property
+    def silence_s(self) -> float | None:
+        """No bytes for so long is an outage; `None` where silence is nothing unusual."""
+        ...
 
-    def pictures(self, halt: threading.Event) -> Iterator[Picture | None]:
+    @property
+    def again(self) -> bool:
+        """Whether another call goes on where the last one ended, rather than beginning anew."""
+        ...
+
+    @property
+    def connects(self) -> bool:
+        """Whether a new connection can help against silence."""
+        ...
+
+    @property
+    def peer(self) -> Peer | None:
+        """Where it connects to, once that is known."""
+        ...
+
+    def pictures(self, halt: Halt) -> Generator[Picture | None]:
         """Connect, and give pictures until the source or `halt` ends it; disconnect when closed.
 
         `None` says that bytes came, but no whole picture yet. Each call is a connection of its own.
@@ -50,4 +71,21 @@ def open_source(spec: StreamSpec) -> Source:
     Raises:
         UsageError: it is of no kind that is known, or needs an extra that is not installed.
     """
-    raise UsageError("not yet")
+    kind, policy = kind_of(spec.source), policy_of(spec)
+    if kind == "push":
+        # A client that sends a picture a minute is not silent.
+        return PushSource(max(SILENCE_S, 2.5 * spec.every_s))
+    # What follows costs memory, and most services need one of it at most.
+    if kind == "http":
+        from buoy.streams.sources.mjpeg import MjpegSource
+
+        return MjpegSource(spec.source, SILENCE_S, spec.verify_tls)
+    if kind == "folder":
+        from buoy.streams.sources.folder import FolderSource
+
+        return FolderSource(Path(spec.source))
+    from buoy.streams.sources.video import CameraSource, FileSource
+
+    if kind == "file":
+        return FileSource(Path(spec.source), paced=policy == "live")
+    return CameraSource(spec.source, SILENCE_S, verify_tls=spec.verify_tls, every_frame=policy == "file")
