@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterator
 
 import pytest
 
 from support.minio import MinioServer, minio
+
+#: What is measured about the tiny networks of the tests does not belong into the user's cache.
+_CACHE = tempfile.TemporaryDirectory(prefix="buoy-tests-")
+os.environ["XDG_CACHE_HOME"] = _CACHE.name
 
 
 @pytest.fixture(scope="session")

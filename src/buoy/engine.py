@@ -19,9 +19,11 @@ from typing import NamedTuple, Self
 from buoy import machine
 from buoy.errors import BuoyError, DeadlineError, as_buoy_error
 from buoy.image import Pixels
-from buoy.model import Model, describe, read_file
+from buoy.manifest import Manifest
+from buoy.model import Model, describe, find_folder, read_file
 from buoy.results import Failure, FrameInfo, InputInfo, Record
 from buoy.tasks import Thresholds
+from buoy.tuning import choose, recall
 from buoy.waiting import Line
 
 __all__ = ["Engine", "Input", "Outcome"]
@@ -78,9 +80,10 @@ class Engine:
         self._keep_pixels = keep_pixels
         self.thresholds = thresholds
         callers = model.session.callers
-        # One lane more than callers decodes ahead. With CPU inference on all cores it finds no free core and
-        # costs a picture of memory, so only a device of its own gets it.
-        self.lanes = callers if model.session.provider == "CPUExecutionProvider" else callers + machine.cores()
+        # A lane for each picture in a full batch of each caller. More lanes decode ahead: with CPU inference on all
+        # cores they find no free core and cost a picture of memory each, so only a device of its own gets them.
+        self.lanes = callers * model.session.batch
+        self.lanes += 0 if model.session.provider == "CPUExecutionProvider" else machine.cores()
         self._pool = ThreadPoolExecutor(self.lanes, thread_name_prefix="lane")
         self._line: Line[_Asked] = Line(self.lanes, most=queue, late=self._too_late)
         self._lock = threading.Lock()
@@ -95,12 +98,26 @@ class Engine:
         callers: int | None = None,
         keep_pixels: bool = False,
         thresholds: Thresholds | None = None,
+        measure: bool = False,
     ) -> Engine:
-        """Load a model for throughput: a caller with one thread for each core, and the allocator pinned."""
+        """Load a model for throughput, with the allocator pinned.
+
+        Args:
+            folder: the model's folder, or its name.
+            callers: runs of the network at once; by default what the manifest says or what is best here.
+            keep_pixels: see the class.
+            thresholds: see the class.
+            measure: find out what is best here if that is not known yet, which takes about a second; else it is one
+                caller with one thread for each core.
+
+        Raises:
+            ManifestError, WeightsError: see `Model.load`.
+        """
         machine.pin_allocator()
-        callers = callers or machine.cores()
-        threads = max(1, machine.cores() // callers)
-        model = Model.load(folder, threads=threads, callers=callers)
+        folder = find_folder(folder)
+        manifest = Manifest.load(folder)
+        tuning = choose(folder, manifest, callers) if measure else recall(manifest, callers)
+        model = Model.load(folder, threads=tuning.threads, callers=tuning.callers, batch=tuning.batch)
         return cls(model, keep_pixels=keep_pixels, thresholds=thresholds)
 
     def map(self, inputs: Iterable[Input]) -> Iterator[Outcome]:

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from buoy.errors import InputError
 
-__all__ = ["Fit", "Pixels", "decode", "letterbox", "stretch"]
+__all__ = ["Fit", "Pixels", "Sample", "decode", "decode_reduced", "letterbox", "stretch"]
 
 #: (H, W, 3) uint8, 0-255, RGB, upright.
 Pixels = NDArray[np.uint8]
@@ -25,11 +25,29 @@ MAX_PIXELS = int(os.environ.get("BUOY_MAX_PIXELS") or 200_000_000)
 #: Grey that the exporters of YOLO networks pad with.
 PAD_GREY = 114
 
+#: What libjpeg can divide each side by, the largest first, and OpenCV's flag for it.
+_REDUCED = {8: cv2.IMREAD_REDUCED_COLOR_8, 4: cv2.IMREAD_REDUCED_COLOR_4, 2: cv2.IMREAD_REDUCED_COLOR_2}
+#: EXIF's tag, and its values by which width and height change places.
+_ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)
+
 _FORMATS = ("JPEG", "PNG", "TIFF", "WEBP")
 _SOI, _SOS, _EOI = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 
 # Our own limit is checked from the header, with a message that says what to do; Pillow's would come first.
 Image.MAX_IMAGE_PIXELS = None
+
+
+class Sample(NamedTuple):
+    """A picture to look at, perhaps decoded at a reduced size, and the size that it has in full."""
+
+    pixels: Pixels
+    height: int
+    width: int
+
+    @classmethod
+    def full(cls, pixels: Pixels) -> Sample:
+        """A picture at its own size."""
+        return cls(pixels, *pixels.shape[:2])
 
 
 class Fit(NamedTuple):
@@ -42,6 +60,16 @@ class Fit(NamedTuple):
     #: Of the picture, in pixels.
     height: int
     width: int
+
+    def of(self, sample: Sample) -> Fit:
+        """The same for the picture at its full size, where this one is of the reduced one."""
+        height, width = sample.pixels.shape[:2]
+        return self._replace(
+            scale_x=self.scale_x * width / sample.width,
+            scale_y=self.scale_y * height / sample.height,
+            height=sample.height,
+            width=sample.width,
+        )
 
     def boxes_to_picture(self, boxes: NDArray[np.float32]) -> NDArray[np.float64]:
         """Map boxes back.
@@ -74,6 +102,33 @@ def decode(data: bytes) -> Pixels:
     if header.format in ("JPEG", "MPO") and header.mode in ("L", "RGB"):
         return _decode_jpeg(data)
     return _decode_with_pillow(header)
+
+
+def decode_reduced(data: bytes, size: tuple[int, int]) -> Sample:
+    """The same, but a JPEG larger than needed is decoded at a half, a quarter or an eighth of its size.
+
+    libjpeg then leaves out the frequencies that would be lost anyway: 2 to 3 times faster for 12 megapixels. The
+    pixels differ a little from those of a full decode that is resized, so a model's results do too.
+
+    Args:
+        data: see `decode`.
+        size: (height, width) of the network's input, which the picture is never decoded smaller than, in its aspect.
+
+    Raises:
+        InputError: see `decode`.
+    """
+    header = _header(data) if data else None
+    if header is None or header.format not in ("JPEG", "MPO") or header.mode not in ("L", "RGB"):
+        return Sample.full(decode(data))
+    turned = header.getexif().get(_ORIENTATION, 1) in _TURNED
+    width, height = (header.height, header.width) if turned else (header.width, header.height)
+    scale = min(size[0] / height, size[1] / width)
+    divisor = next((each for each in _REDUCED if 1 / each >= scale), None)
+    if divisor is None:
+        return Sample.full(_decode_jpeg(data))
+    # these flags know only BGR; turning round what is left of the picture costs little
+    reduced = cv2.cvtColor(_decode_jpeg(data, _REDUCED[divisor]), cv2.COLOR_BGR2RGB)
+    return Sample(np.asarray(reduced, np.uint8), height, width)
 
 
 def letterbox(pixels: Pixels, size: tuple[int, int]) -> tuple[Pixels, Fit]:
@@ -133,12 +188,12 @@ def _header(data: bytes) -> Image.Image:
     return header
 
 
-def _decode_jpeg(data: bytes) -> Pixels:
+def _decode_jpeg(data: bytes, flags: int = cv2.IMREAD_COLOR_RGB) -> Pixels:
     # libjpeg fills what is missing with grey and says nothing, so the end marker is looked for. After the last
     # start-of-scan it can only be the picture's own: inside compressed data 0xFF is always followed by 0x00.
     if data.rfind(_EOI) < data.rfind(_SOS):
         raise _truncated(data)
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)  # applies EXIF orientation
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)  # applies EXIF orientation
     if pixels is None:
         raise InputError("the JPEG data cannot be decoded", "the file is damaged: upload it again")
     return np.asarray(pixels, np.uint8)

@@ -6,7 +6,7 @@ import ctypes
 import os
 from pathlib import Path
 
-__all__ = ["cores", "memory_bytes", "pin_allocator"]
+__all__ = ["cores", "memory_bytes", "pin_allocator", "processor"]
 
 _CGROUP = Path("/sys/fs/cgroup")
 _PROC_CGROUP = Path("/proc/self/cgroup")
@@ -35,6 +35,15 @@ def memory_bytes() -> int:
     for folder in _cgroup_folders("memory"):
         limits += _numbers(folder / "memory.limit_in_bytes")[:1]
     return int(min(limits))
+
+
+def processor() -> str:
+    """The model of the processor, for telling machines apart; empty where the system does not say."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
 
 
 def pin_allocator() -> bool:

@@ -18,6 +18,7 @@ __all__ = [
     "Manifest",
     "Needs",
     "OutputSpec",
+    "Run",
     "Source",
     "Weights",
     "json_schema",
@@ -53,6 +54,9 @@ class InputSpec(_Section, frozen=True):
 
     size: Annotated[tuple[Side, Side], Meta(description="height, width of the network's input, pixels")]
     fit: Literal["letterbox", "stretch"] = "letterbox"
+    decode: Annotated[
+        Literal["full", "reduced"], Meta(description="reduced: large JPEGs at a half to an eighth; changes results")
+    ] = "full"
     colour: Literal["rgb", "bgr"] = "rgb"
     scale: Annotated[float, Meta(gt=0)] = 255.0
     mean: Triple = (0.0, 0.0, 0.0)
@@ -84,6 +88,14 @@ class Needs(_Section, frozen=True):
     gpu: bool = False
 
 
+class Run(_Section, frozen=True):
+    """How the network is run where many pictures come; what is absent is measured on the machine."""
+
+    callers: Annotated[int, Meta(ge=1, le=256, description="runs of the network at once")] | UnsetType = UNSET
+    threads: Annotated[int, Meta(ge=1, le=256, description="threads within one run")] | UnsetType = UNSET
+    batch: Annotated[int, Meta(ge=1, le=256, description="pictures in one run, at the most")] | UnsetType = UNSET
+
+
 class Source(_Section, frozen=True):
     """Where the weights come from and whom to cite."""
 
@@ -107,6 +119,7 @@ class Manifest(_Section, frozen=True, kw_only=True):
     output: OutputSpec = OutputSpec()
     classes: Annotated[list[Annotated[str, Meta(min_length=1)] | ClassLabel], Meta(min_length=1)]
     needs: Needs = Needs()
+    run: Run = Run()
     source: Source
     licence: Annotated[str, Meta(min_length=1, description="licence of the weights, as an SPDX name")]
 

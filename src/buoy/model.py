@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from buoy.errors import InputError, ManifestError, UsageError, WeightsError
-from buoy.image import Pixels
+from buoy.image import Pixels, Sample
 from buoy.manifest import FILE_NAME, Manifest
 from buoy.results import FrameInfo, InputInfo, ModelInfo, Result, RunInfo
 from buoy.session import Session
@@ -29,7 +29,7 @@ class Sighting:
     """A result together with the picture it was found in, for those who draw."""
 
     result: Result
-    #: (H, W, 3) uint8, RGB, upright; absent if it was not to be kept.
+    #: (H, W, 3) uint8, RGB, upright, perhaps of reduced size; absent if it was not to be kept.
     pixels: Pixels | None
 
 
@@ -52,13 +52,14 @@ class Model:
         self.thresholds = Thresholds(manifest.output.score, manifest.output.iou)
 
     @classmethod
-    def load(cls, folder: Path | str, *, threads: int | None = None, callers: int = 1) -> Model:
+    def load(cls, folder: Path | str, *, threads: int | None = None, callers: int = 1, batch: int = 1) -> Model:
         """Load a model folder and prove that weights and manifest belong together.
 
         Args:
             folder: the model's folder, or its name (see `find_folder`).
             threads: ONNX Runtime's threads within one run; by default all cores.
             callers: how many threads may run the network at once.
+            batch: how many inputs it may be run on at once, where its batch size is free.
 
         Raises:
             ManifestError: the manifest is wrong, or does not fit the network.
@@ -68,7 +69,7 @@ class Model:
         manifest = Manifest.load(folder)
         weights = folder / manifest.weights.file
         _verify(weights, manifest)
-        session = Session(weights, threads=threads, callers=callers)
+        session = Session(weights, threads=threads, callers=callers, batch=batch)
         task = make_task(manifest)
         task.check(session.input_shape, session.output_shapes)
         return cls(manifest, session, task)
@@ -112,15 +113,15 @@ class Model:
         thresholds = thresholds or self.thresholds
         started, clock = datetime.now(UTC), [time.perf_counter()]
         data = read_file(Path(picture)) if isinstance(picture, (str, Path)) else picture
-        sample = self._task.read(data) if isinstance(data, bytes) else data
-        height, width = sample.shape[:2]
+        sample = self._task.read(data) if isinstance(data, bytes) else Sample.full(data)
+        _, height, width = sample
         tensors, context = self._task.prepare(sample)
-        pixels = sample if keep_pixels else None
+        pixels = sample.pixels if keep_pixels else None
         del sample  # several megabytes that need not wait for the network
         clock.append(time.perf_counter())
-        outputs = [self.session.run(tensor) for tensor in tensors]
+        runs = [self.session.run(tensor) for tensor in tensors]
         clock.append(time.perf_counter())
-        found = self._task.decode(outputs, context, thresholds)
+        found = self._task.decode([run.found for run in runs], context, thresholds)
         name = name if name is not None else Path(picture).name if isinstance(picture, (str, Path)) else ""
         findings: dict[str, Any] = {self._task.findings: found}
         result = Result(
@@ -128,12 +129,12 @@ class Model:
             model=self.info,
             task=self.manifest.task,
             parameters=self._task.parameters(thresholds),
-            run=self._run(started, clock),
+            run=self._run(started, clock, max(run.together for run in runs)),
             **findings,
         )
         return Sighting(result, pixels)
 
-    def _run(self, started: datetime, clock: list[float]) -> RunInfo:
+    def _run(self, started: datetime, clock: list[float], batch: int) -> RunInfo:
         begin, ready, inferred = clock
         return RunInfo(
             started=started.isoformat(timespec="milliseconds"),
@@ -146,6 +147,7 @@ class Model:
             provider=self.session.provider,
             threads=self.session.threads,
             callers=self.session.callers,
+            batch=batch,
         )
 
 

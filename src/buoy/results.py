@@ -100,6 +100,8 @@ class RunInfo(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     provider: str
     threads: int
     callers: int
+    #: Pictures that one run of the network had, this one included.
+    batch: int = 1
 
 
 class Result(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

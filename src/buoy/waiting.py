@@ -45,7 +45,7 @@ class Line(Generic[T]):
     Args:
         lanes: how many items are worked on at once.
         most: items that may wait, whatever their deadlines.
-        max_wait_s: an expected wait above this is refused too, once every lane has four items waiting for it.
+        max_wait_s: an expected wait above this is refused too, once every lane has two items waiting for it.
         late: told of each item that is dropped because its time was over.
     """
 
@@ -90,7 +90,7 @@ class Line(Generic[T]):
             BusyError: the line is full, or the wait would be too long.
         """
         waiting, wait_s = len(self._places), self.wait_s()
-        full = waiting >= self.most or (waiting >= 4 * self.lanes and wait_s > self.max_wait_s)
+        full = waiting >= self.most or (waiting >= 2 * self.lanes and wait_s > self.max_wait_s)
         too_late = deadline_s is not None and wait_s > deadline_s
         if full or too_late:
             why = f"a wait of {wait_s:.1f} s is expected" if self.turn_s else "the queue is full"

@@ -41,6 +41,14 @@ def served(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
 
 
 @pytest.fixture(scope="module")
+def batching(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("batching")
+    model = make_model(folder, batch="n", run={"callers": 1, "threads": 2, "batch": 4})
+    with serving(folder, model, options=("--max-wait", "30")) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
 def heavy() -> bytes:
     """A picture that keeps a lane busy for a while: 12 megapixels of noise."""
     noise = np.random.default_rng(1).integers(0, 255, (3000, 4000, 3), np.uint8)
@@ -59,7 +67,11 @@ def half_a_request(served: Served, data: bytes, announced: int) -> socket.socket
     return connection
 
 
-def test_each_caller_gets_its_own_answer_while_others_leave(served: Served, model: Path) -> None:
+@pytest.mark.parametrize("how", ["served", "batching"])
+def test_each_caller_gets_its_own_answer_while_others_leave(
+    how: str, request: pytest.FixtureRequest, model: Path
+) -> None:
+    served: Served = request.getfixturevalue(how)
     chance = random.Random(5)
     shapes = [(chance.randrange(16, 400), chance.randrange(16, 400)) for _ in range(12)]
     pictures = []
@@ -102,7 +114,12 @@ def test_each_caller_gets_its_own_answer_while_others_leave(served: Served, mode
 def test_too_many_are_told_when_to_come_back(tmp_path: Path, model: Path, heavy: bytes) -> None:
     with serving(tmp_path, model, options=("--callers", "1", "--max-wait", "0.05")) as served, served.client() as http:
         http.post("/predict", content=heavy, headers=JPEG).raise_for_status()  # from now on a turn has been measured
-        answers = together(16, lambda _: http.post("/predict", content=heavy, headers=JPEG))
+        os.kill(served.children[0], signal.SIGSTOP)  # until somebody has been refused
+        with ThreadPoolExecutor(16) as pool:
+            asked = [pool.submit(http.post, "/predict", content=heavy, headers=JPEG) for _ in range(16)]
+            served.until(lambda: any(each.done() for each in asked))
+            os.kill(served.children[0], signal.SIGCONT)
+            answers = [each.result() for each in asked]
         assert {answer.status_code for answer in answers} == {200, 429}
         for answer in answers:
             if answer.status_code == 429:

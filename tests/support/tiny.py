@@ -20,8 +20,10 @@ __all__ = ["STRIDE", "make_model", "make_network", "manifest_of", "picture_with_
 STRIDE = 16
 
 
-def make_network(path: Path, size: int = 64, classes: int = 2) -> Path:
-    """Write an ONNX file with the layout yolov8: input (1, 3, size, size), output (1, 4 + classes, cells).
+def make_network(path: Path, size: int = 64, classes: int = 2, batch: int | str = 1) -> Path:
+    """Write an ONNX file with the layout yolov8: input (batch, 3, size, size), output (batch, 4 + classes, cells).
+
+    A `batch` that is a word is free.
 
     Class 0 scores the brightness of a cell, class 1 how much redder it is than green and blue; more classes score 0.
     """
@@ -39,34 +41,39 @@ def make_network(path: Path, size: int = 64, classes: int = 2) -> Path:
         helper.make_node("Conv", ["cells", "weights"], ["maps"]),
         helper.make_node("Clip", ["maps", "zero", "one"], ["clipped"]),
         helper.make_node("Reshape", ["clipped", "flat"], ["scores"]),
-        helper.make_node("Concat", ["boxes", "scores"], ["output0"], axis=1),
+        # the same boxes for each picture of a batch
+        helper.make_node("ReduceMax", ["scores", "axis"], ["best"], keepdims=1),
+        helper.make_node("Mul", ["best", "zero"], ["nothing"]),
+        helper.make_node("Add", ["boxes", "nothing"], ["all_boxes"]),
+        helper.make_node("Concat", ["all_boxes", "scores"], ["output0"], axis=1),
     ]
     constants = {
         "weights": weights,
         "boxes": boxes.astype(np.float32),
         "zero": np.float32(0).reshape(()),
         "one": np.float32(1).reshape(()),
-        "flat": np.array([1, classes, cells * cells], np.int64),
+        "flat": np.array([-1, classes, cells * cells], np.int64),
+        "axis": np.array([1], np.int64),
     }
     graph = helper.make_graph(
         nodes,
         "tiny",
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, size, size])],
-        [helper.make_tensor_value_info("output0", TensorProto.FLOAT, [1, 4 + classes, cells * cells])],
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [batch, 3, size, size])],
+        [helper.make_tensor_value_info("output0", TensorProto.FLOAT, [batch, 4 + classes, cells * cells])],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
     model.ir_version = 8
     save(model, path)
     return path
 
 
-def make_model(folder: Path, name: str = "tiny", **changes: Any) -> Path:
+def make_model(folder: Path, name: str = "tiny", *, batch: int | str = 1, **changes: Any) -> Path:
     """Write a whole model folder `folder/name`; `changes` replace top-level keys of the manifest."""
     home = folder / name
     home.mkdir(parents=True)
     manifest = manifest_of(name)
-    manifest["weights"] = {"file": "tiny.onnx", "sha256": sha256_of(make_network(home / "tiny.onnx"))}
+    manifest["weights"] = {"file": "tiny.onnx", "sha256": sha256_of(make_network(home / "tiny.onnx", batch=batch))}
     manifest.update(changes)
     (home / "manifest.yaml").write_text(yaml.safe_dump(manifest, sort_keys=False))
     return home

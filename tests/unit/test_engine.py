@@ -1,9 +1,12 @@
 import contextlib
+import io
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from buoy import Engine, Input, Model
 from buoy.errors import InputError
@@ -99,3 +102,27 @@ def test_no_more_callers_run_the_network_at_once_than_it_was_loaded_for(tmp_path
     for thread in threads:
         thread.join()
     assert most == 2
+
+
+def test_pictures_that_come_together_are_run_together_and_each_gets_its_own(tmp_path: Path) -> None:
+    folder = make_model(tmp_path, batch="n", run={"callers": 1, "threads": 1, "batch": 4})
+    alone = Model.load(make_model(tmp_path / "alone"))
+    pictures = [png(picture_with_squares((number % 4, number // 4 % 4), red=number % 3 == 0)) for number in range(60)]
+    with Engine.open(folder) as engine:
+        outcomes = list(engine.map(Input(str(number), data) for number, data in enumerate(pictures)))
+    for number, outcome in enumerate(outcomes):
+        assert isinstance(outcome.record, Result)
+        assert outcome.record.detections == alone.predict(pictures[number]).detections
+    batches = [outcome.record.run.batch for outcome in outcomes if isinstance(outcome.record, Result)]
+    assert 1 < max(batches) <= 4
+
+
+def test_a_reduced_picture_gives_boxes_of_the_full_one_and_says_so(tmp_path: Path) -> None:
+    folder = make_model(tmp_path, input={"size": [64, 64], "decode": "reduced"})
+    large = np.repeat(np.repeat(picture_with_squares((1, 2)), 8, axis=0), 8, axis=1)
+    out = io.BytesIO()
+    Image.fromarray(large).save(out, "JPEG", quality=95)
+    (found,) = (result := Model.load(folder).predict(out.getvalue())).detections or []
+    assert result.parameters["decode"] == "reduced"
+    assert (result.input.width, result.input.height) == (512, 512)
+    assert found.box == (256, 128, 384, 256)

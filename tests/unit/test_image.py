@@ -74,6 +74,37 @@ def test_exif_orientation_is_applied_once(form: str, orientation: int) -> None:
     assert red == {place: place == corners[orientation] for place in red}
 
 
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+@pytest.mark.parametrize(("size", "divisor"), [((640, 640), 2), ((224, 224), 8), ((2000, 2000), 1)])
+def test_a_reduced_picture_is_the_same_one_smaller(size: tuple[int, int], divisor: int, orientation: int) -> None:
+    rng = np.random.default_rng(3)
+    smooth = cv2.resize(rng.integers(0, 255, (18, 32, 3), np.uint8), (1920, 1080), interpolation=cv2.INTER_CUBIC)
+    exif, out = Image.Exif(), io.BytesIO()
+    exif[0x0112] = orientation
+    Image.fromarray(smooth).save(out, "JPEG", quality=95, exif=exif)
+    full, sample = image.decode(out.getvalue()), image.decode_reduced(out.getvalue(), size)
+    height, width = full.shape[:2]
+    assert (sample.height, sample.width) == (height, width)
+    assert sample.pixels.shape[:2] == (height // divisor, width // divisor)
+    wanted = cv2.resize(full, (width // divisor, height // divisor), interpolation=cv2.INTER_AREA)
+    assert np.abs(wanted.astype(int) - sample.pixels).mean() < 2
+
+
+def test_boxes_of_a_reduced_picture_are_in_pixels_of_the_full_one() -> None:
+    sample = image.Sample(np.zeros((540, 960, 3), np.uint8), 1080, 1920)
+    _, fit = image.letterbox(sample.pixels, (640, 640))
+    inside = np.array([[0, 140, 640, 500], [320, 320, 640, 500]], np.float32)
+    assert fit.of(sample).boxes_to_picture(inside).tolist() == [[0, 0, 1920, 1080], [960, 540, 1920, 1080]]
+
+
+def test_what_is_no_jpeg_is_read_in_full() -> None:
+    out = io.BytesIO()
+    Image.new("RGB", (400, 300), (1, 2, 3)).save(out, "PNG")
+    assert image.decode_reduced(out.getvalue(), (64, 64)).pixels.shape == (300, 400, 3)
+    with pytest.raises(InputError, match="0 bytes"):
+        image.decode_reduced(b"", (64, 64))
+
+
 def test_colours_are_rgb() -> None:
     for form in ("JPEG", "PNG"):
         assert decode(encoded(Image.new("RGB", (16, 16), (250, 10, 10)), form))[8, 8, 0] > 200

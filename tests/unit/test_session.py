@@ -25,7 +25,7 @@ def test_session_tells_its_shapes_provider_and_threads(tmp_path: Path) -> None:
     assert session.output_shapes == {"output0": (1, 6, 16)}
     assert session.provider == "CPUExecutionProvider"
     assert session.runtime.startswith("onnxruntime ")
-    assert session.run(np.ones((1, 3, 64, 64), np.float32))["output0"].shape == (1, 6, 16)
+    assert session.run(np.ones((1, 3, 64, 64), np.float32)).found["output0"].shape == (1, 6, 16)
 
 
 def test_a_free_batch_size_is_taken_as_one(tmp_path: Path) -> None:

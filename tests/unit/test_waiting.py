@@ -48,7 +48,7 @@ def test_an_expected_wait_beyond_the_limit_is_refused_once_all_lanes_have_work()
     line.join(object())
     line.next()
     line.done(1.0)
-    for _ in range(4):
+    for _ in range(2):
         line.join(object())
     with pytest.raises(BusyError):
         line.join(object())

@@ -36,22 +36,23 @@ def draw(result: Result, pixels: Pixels) -> Pixels:
 
     Args:
         result: findings in this picture.
-        pixels: (H, W, 3) uint8, RGB.
+        pixels: (H, W, 3) uint8, RGB; of the picture's own size or a smaller one.
 
     Returns:
         (H, W, 3) uint8, RGB.
     """
     canvas = pixels.copy()
     unit = max(1, round(min(canvas.shape[:2]) / 480))
+    scale = canvas.shape[1] / (result.input.width or canvas.shape[1])
     for found in reversed(result.detections or []):  # the best on top
-        _box(canvas, found, unit)
+        _box(canvas, found, unit, scale)
     model = result.model
     _text(canvas, f"{model.name} {model.version} ({model.maturity})", (0, canvas.shape[0]), (255, 255, 255), unit)
     return canvas
 
 
-def _box(canvas: Pixels, found: Detection, unit: int) -> None:
-    x1, y1, x2, y2 = (round(side) for side in found.box)
+def _box(canvas: Pixels, found: Detection, unit: int, scale: float) -> None:
+    x1, y1, x2, y2 = (round(side * scale) for side in found.box)
     colour = COLOURS[found.class_id % len(COLOURS)]
     cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, 2 * unit)
     _text(canvas, f"{found.label} {found.score:.2f}", (x1, y1), colour, unit)

@@ -76,15 +76,19 @@ class Gauge(Counter):
         yield from super().samples()
 
 
+#: Bounds of times, seconds.
+_TIMES = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
 class Histogram:
-    """How often a time was at most so long."""
+    """How often a value was at most so large."""
 
     kind = "histogram"
-    bounds = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
-    def __init__(self, name: str, about: str) -> None:
+    def __init__(self, name: str, about: str, bounds: tuple[float, ...] = _TIMES) -> None:
         self.name = name
         self.about = about
+        self.bounds = bounds
         self._counts: dict[_Labels, list[int]] = {}
         self._sums: dict[_Labels, float] = {}
 
@@ -131,6 +135,8 @@ class Metrics:
         self.warm_up_s = Gauge("buoy_model_warm_up_seconds", "The first run, latest start")
         self.callers = Gauge("buoy_callers", "Runs of the network at once")
         self.threads = Gauge("buoy_threads", "Threads within one run")
+        self.batch_most = Gauge("buoy_batch_most", "Pictures in one run at the most")
+        self.batch_size = Histogram("buoy_batch_size", "Pictures in the run that a picture was in", (1, 2, 4, 8, 16))
 
     def loaded(self, about: dict[str, Any]) -> None:
         """Note what an inference process says of itself."""
@@ -140,14 +146,17 @@ class Metrics:
             (self.warm_up_s, "warm_up_s"),
             (self.callers, "callers"),
             (self.threads, "threads"),
+            (self.batch_most, "batch"),
         ):
             gauge.set(about[key], model=model)
 
     def answered(self, model: str, version: str, duration_s: float, spent: dict[str, float]) -> None:
         """Note an answered request."""
         labels = {"model": model, "version": version}
-        for counter in (self.success, self.count, self.executions):
+        for counter in (self.success, self.count):
             counter.add(1, **labels)
+        self.executions.add(1 / spent["batch"], **labels)
+        self.batch_size.see(spent["batch"], **labels)
         after_ms = spent["total_ms"] - spent["read_ms"] - spent["infer_ms"] + spent["encode_ms"]
         self.request_us.add(duration_s * 1e6, **labels)
         self.queue_us.add(spent["queue_ms"] * 1e3, **labels)

@@ -248,7 +248,7 @@ class Looker:
         self._worker, self.about = worker, worker.about
         self._line.lanes = worker.about["lanes"]
         self._metrics.loaded(worker.about)
-        about = {key: worker.about[key] for key in ("pid", "callers", "threads", "provider", "load_s", "warm_up_s")}
+        about = {key: worker.about[key] for key in ("pid", "callers", "threads", "batch", "provider", "load_s")}
         fields = {"model": self.name, "version": worker.about["model"]["version"], "start_s": round(worker.start_s, 3)}
         _log.info("ready", extra={"fields": {**fields, **about}})
         self.first.set()

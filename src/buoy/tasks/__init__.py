@@ -17,7 +17,7 @@ from buoy.errors import ManifestError, UsageError
 from buoy.session import Shape, Tensor, Tensors
 
 if TYPE_CHECKING:
-    from buoy.image import Pixels
+    from buoy.image import Sample
     from buoy.manifest import Manifest
 
 __all__ = ["PLANNED", "TASKS", "Prepared", "Task", "Thresholds", "make_task"]
@@ -59,7 +59,7 @@ class Task(Protocol):
         """
         ...
 
-    def read(self, data: bytes) -> Pixels:
+    def read(self, data: bytes) -> Sample:
         """Bytes of an input file to a sample.
 
         Raises:
@@ -67,7 +67,7 @@ class Task(Protocol):
         """
         ...
 
-    def prepare(self, sample: Pixels) -> Prepared:
+    def prepare(self, sample: Sample) -> Prepared:
         """A sample to input tensors."""
         ...
 

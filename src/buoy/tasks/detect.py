@@ -11,7 +11,7 @@ from msgspec import UNSET
 
 from buoy import image
 from buoy.errors import ManifestError
-from buoy.image import Fit, Pixels
+from buoy.image import Fit, Pixels, Sample
 from buoy.manifest import Manifest
 from buoy.results import Detection
 from buoy.session import Shape, Tensor, Tensors
@@ -64,14 +64,16 @@ class Detect:
                 "list every class, in the order of training",
             )
 
-    def read(self, data: bytes) -> Pixels:
-        """Decode a picture: (H, W, 3) uint8, RGB, upright."""
-        return image.decode(data)
+    def read(self, data: bytes) -> Sample:
+        """Decode a picture: (H, W, 3) uint8, RGB, upright; reduced if the manifest says so."""
+        if self._input.decode == "reduced":
+            return image.decode_reduced(data, self._input.size)
+        return Sample.full(image.decode(data))
 
-    def prepare(self, sample: Pixels) -> Prepared:
+    def prepare(self, sample: Sample) -> Prepared:
         """Fit the picture into the network's input: one float32 tensor, (x / scale - mean) / std."""
-        frame, fit = _FITS[self._input.fit](sample, self._input.size)
-        return Prepared([self._tensor(frame)], fit)
+        frame, fit = _FITS[self._input.fit](sample.pixels, self._input.size)
+        return Prepared([self._tensor(frame)], fit.of(sample))
 
     def decode(self, outputs: Sequence[Tensors], context: Fit, thresholds: Thresholds) -> list[Detection]:
         """Boxes over the score threshold after suppression, best first, in pixels of the picture."""
@@ -93,13 +95,14 @@ class Detect:
 
     def parameters(self, thresholds: Thresholds) -> dict[str, Any]:
         """Thresholds and sizes of a run."""
-        return {
+        used = {
             "score": thresholds.score,
             "iou": thresholds.iou,
             "max_detections": self._output.max_detections,
             "size": list(self._input.size),
             "fit": self._input.fit,
         }
+        return used if self._input.decode == "full" else {**used, "decode": self._input.decode}
 
     def _tensor(self, frame: Pixels) -> Tensor:
         # One pass in C for what is the same for every channel. blobFromImage gives (1, 3, H, W).

@@ -1,0 +1,75 @@
+"""How a network is run is measured once, remembered, and overruled by the manifest and the caller."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from buoy import Engine, machine, tuning
+from buoy.manifest import Manifest
+from buoy.model import sha256_of
+from buoy.tuning import Tuning
+from support.tiny import make_model, make_network
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "buoy" / "tuning"
+
+
+def test_it_is_measured_once_and_remembered(tmp_path: Path, cache: Path) -> None:
+    folder = make_model(tmp_path)
+    manifest = Manifest.load(folder)
+    assert tuning.recall(manifest) == tuning.rule()
+    chosen = tuning.choose(folder, manifest)
+    assert chosen.callers * chosen.threads == machine.cores()
+    (remembered,) = cache.glob("*.json")
+    remembered.write_text(json.dumps({"callers": 7, "threads": 3, "batch": 2}))
+    assert tuning.choose(folder, manifest) == Tuning(7, 3, 2) == tuning.recall(manifest)
+
+
+def test_another_network_is_measured_anew(tmp_path: Path, cache: Path) -> None:
+    tuning.choose(one := make_model(tmp_path, "one"), Manifest.load(one))
+    two = make_model(tmp_path, "two")
+    make_network(two / "tiny.onnx", size=128)
+    changed = (
+        (two / "manifest.yaml").read_text().replace(Manifest.load(two).weights.sha256, sha256_of(two / "tiny.onnx"))
+    )
+    (two / "manifest.yaml").write_text(changed)
+    tuning.choose(two, Manifest.load(two))
+    assert len(list(cache.glob("*.json"))) == 2
+
+
+def test_the_manifest_overrules_what_is_measured(tmp_path: Path, cache: Path) -> None:
+    folder = make_model(tmp_path, run={"callers": 3, "threads": 2})
+    assert tuning.choose(folder, Manifest.load(folder)) == Tuning(3, 2)
+    assert not cache.exists()  # there was nothing to measure
+    with Engine.open(folder, measure=True) as engine:
+        assert (engine.model.session.callers, engine.model.session.threads) == (3, 2)
+
+
+def test_the_caller_overrules_what_is_remembered(tmp_path: Path) -> None:
+    folder = make_model(tmp_path)
+    assert tuning.choose(folder, Manifest.load(folder), callers=5) == Tuning(5, 1)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"callers": 1}', '{"callers": 1, "threads": 1, "more": 1}'])
+def test_a_damaged_memory_is_none(tmp_path: Path, cache: Path, text: str) -> None:
+    folder = make_model(tmp_path)
+    manifest = Manifest.load(folder)
+    tuning.choose(folder, manifest)
+    (remembered,) = cache.glob("*.json")
+    remembered.write_text(text)
+    assert tuning.recall(manifest) == tuning.rule()
+    tuning.choose(folder, manifest)
+    assert json.loads(remembered.read_text())["callers"] >= 1
+
+
+def test_a_network_that_cannot_be_measured_gets_the_rule(tmp_path: Path, cache: Path) -> None:
+    folder = make_model(tmp_path)
+    (folder / "tiny.onnx").write_bytes(b"not a network")
+    assert tuning.choose(folder, Manifest.load(folder)) == tuning.rule()
+    assert not list(cache.glob("*.json"))
