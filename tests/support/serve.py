@@ -32,7 +32,9 @@ class Served:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line.startswith('{"url"'), f"buoy serve ended: {line}{log.read_text()[-2000:]}"
-        self.url: str = json.loads(line)["url"]
+        said = json.loads(line)
+        self.url: str = said["url"]
+        self.grpc: str = said.get("grpc", "")
 
     def client(self, **settings: Any) -> httpx2.Client:
         """An HTTP client."""

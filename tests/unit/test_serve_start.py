@@ -7,7 +7,11 @@ import sys
 
 import pytest
 
+from buoy.errors import UsageError
+from buoy.serve.start import need
+
 NETWORK = {"numpy", "cv2", "onnxruntime", "PIL", "msgspec", "yaml", "buoy.model", "buoy.engine"}
+EXTRAS = {"grpc", "google.protobuf", "joserfc", "opentelemetry", "httpx2"}
 WEB = {"starlette", "uvicorn", "httptools", "asyncio", "python_multipart", "ssl", "click"}
 
 
@@ -20,10 +24,16 @@ def loaded_by(module: str) -> set[str]:
 @pytest.mark.parametrize(
     ("module", "without"),
     [
-        ("buoy.serve.server", NETWORK),
-        ("buoy.serve.start", NETWORK | WEB),
-        ("buoy.serve.child", WEB - {"asyncio", "ssl"}),
+        ("buoy.serve.server", NETWORK | EXTRAS),
+        ("buoy.serve.start", NETWORK | WEB | EXTRAS),
+        ("buoy.serve.child", WEB - {"asyncio", "ssl"} | EXTRAS),
     ],
 )
 def test_each_process_loads_only_its_own_half(module: str, without: set[str]) -> None:
     assert loaded_by(module) & without == set()
+
+
+def test_an_extra_that_is_not_installed_is_named() -> None:
+    need("grpc", "grpc", "gRPC calls")
+    with pytest.raises(UsageError, match=r"need the extra grpc.*buoy\[grpc\]"):
+        need("no_such_module", "grpc", "gRPC calls")

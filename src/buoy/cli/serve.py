@@ -23,6 +23,7 @@ _File = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
+@click.option("--grpc-port", type=click.IntRange(0, 65535), help="Also answer gRPC there; 0 takes a free one.")
 @click.option("--tls-cert", type=_File, help="Certificate, PEM.")
 @click.option("--tls-key", type=_File, help="Its key, PEM.")
 @click.option("--tls", type=click.Choice(["self"]), help="self: make a certificate for development.")
@@ -42,8 +43,9 @@ _File = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--callers", type=click.IntRange(1, 256), help="Runs of a network at once.  [default: one a core]")
 @click.option("--json", "as_json", is_flag=True, help="Print where it runs as one line of JSON.")
 def serve(
-    models: tuple[str, ...], port: int, host: str, tls_cert: Path | None, tls_key: Path | None, tls: str | None,
-    token_file: Path | None, oidc_issuer: str | None, oidc_audience: str | None, oidc_jwks: str | None,
+    models: tuple[str, ...], port: int, host: str, grpc_port: int | None,
+    tls_cert: Path | None, tls_key: Path | None, tls: str | None, token_file: Path | None,
+    oidc_issuer: str | None, oidc_audience: str | None, oidc_jwks: str | None,
     oidc_require: tuple[str, ...], rate: str, cors: tuple[str, ...],
     max_upload: float, max_wait: float, callers: int | None, as_json: bool,
 ) -> None:  # fmt: skip
@@ -68,13 +70,15 @@ def serve(
         _oidc(oidc_issuer, oidc_audience, oidc_jwks, oidc_require),
         rate,
         cors,
+        grpc_port,
     )
 
-    def started(url: str) -> None:
+    def started(url: str, rpc: str) -> None:
         if as_json:
-            click.echo(json.dumps({"url": url, "models": list(models), "pid": os.getpid()}))
+            where = {"url": url} | ({"grpc": rpc} if rpc else {})
+            click.echo(json.dumps({**where, "models": list(models), "pid": os.getpid()}))
         else:
-            click.echo(f"buoy serves {', '.join(models)}: {url}", err=True)
+            click.echo(f"buoy serves {', '.join(models)}: {url}{f' and gRPC at {rpc}' * bool(rpc)}", err=True)
 
     run(settings, started, self_signed=tls == "self")
 

@@ -24,7 +24,7 @@ from buoy.serve.route import Route, Socket
 from buoy.serve.routes import ROUTES, SOCKETS
 from buoy.serve.service import Service
 
-__all__ = ["App", "address_of"]
+__all__ = ["App", "address_of", "request_id_of"]
 
 _log = logging.getLogger("buoy.serve")
 
@@ -56,7 +56,7 @@ class App:
             return
         began_s = time.monotonic()
         headers = dict(scope["headers"])
-        request_id = _request_id(headers.get(b"x-request-id", b""))
+        request_id = request_id_of(headers.get(b"x-request-id", b""))
         base = self._service.settings.base_path
         path = scope["path"]
         if base and (path == base or path.startswith(f"{base}/")):
@@ -154,7 +154,8 @@ async def _nowhere(scope: Scope, receive: Receive, send: Send) -> None:
     raise HTTPException(404)
 
 
-def _request_id(given: bytes) -> str:
+def request_id_of(given: bytes) -> str:
+    """The id that the caller gave, if it can be written in a line; else one of ours."""
     text = given.decode("latin-1")
     usable = 0 < len(text) <= 128 and text.isascii() and text.isprintable()
     return text if usable else secrets.token_hex(8)

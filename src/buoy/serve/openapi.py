@@ -38,6 +38,8 @@ _STATUS = {
     "503": "Not ready, or about to end.",
     "504": "The deadline was over before the picture's turn came.",
 }
+#: Answered when the model has been loaded once.
+_LOADED = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
 _TEXT_ERROR = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
 
 
@@ -93,7 +95,7 @@ def _failures(route: Route) -> list[str]:
     found = [] if route.open else ["400", "401"]
     found += ["404"] if "{model}" in route.path else []
     found += ["409", "500"] if route.path.endswith("/load") else []
-    return found + (["503"] if "ready" in route.path or route.path == "/v2/models/{model}" else [])
+    return found + (["503"] if "ready" in route.path or route.path in _LOADED else [])
 
 
 def _failure(status: str, route: Route) -> dict[str, Any]:

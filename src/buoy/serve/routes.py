@@ -50,6 +50,7 @@ async def openapi(service: Service, request: Request) -> Response:
 
 _OIP, _DEEPAAS = "Open Inference Protocol", "DEEPaaS V2"
 _ANSWERS = tuple(query.FORMS)
+_TENSORS = ("application/json", "application/octet-stream")
 
 ROUTES = (
     Route("GET", "/", index, gives=("text/plain",)),
@@ -60,16 +61,14 @@ ROUTES = (
     Route("GET", "/v2", oip.server, tag=_OIP),
     Route("GET", "/v2/health/live", oip.live, tag=_OIP),
     Route("GET", "/v2/health/ready", oip.ready, tag=_OIP),
-    Route("GET", "/v2/models/{model}", oip.metadata, tag=_OIP),
-    Route("GET", "/v2/models/{model}/ready", oip.model_ready, tag=_OIP),
-    Route(
-        "POST",
-        "/v2/models/{model}/infer",
-        oip.infer,
-        ("deadline_ms",),
-        ("application/json", "application/octet-stream"),
-        ("application/json", "application/octet-stream"),
-        _OIP,
+    *(
+        route
+        for model in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
+        for route in (
+            Route("GET", model, oip.metadata, tag=_OIP),
+            Route("GET", f"{model}/ready", oip.model_ready, tag=_OIP),
+            Route("POST", f"{model}/infer", oip.infer, ("deadline_ms",), _TENSORS, _TENSORS, _OIP),
+        )
     ),
     Route("POST", "/v2/repository/index", repository.index, tag=_OIP),
     Route("POST", "/v2/repository/models/{model}/load", repository.load, tag=_OIP),

@@ -8,6 +8,7 @@ import signal
 import socket
 from collections.abc import Callable, Sequence
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp
 
@@ -22,6 +23,9 @@ from buoy.serve.settings import Settings
 from buoy.serve.spawn import Spawned
 from buoy.web.server import Server
 
+if TYPE_CHECKING:
+    from buoy.serve.rpc.server import RpcServer
+
 __all__ = ["run"]
 
 _log = logging.getLogger("buoy.serve")
@@ -35,7 +39,7 @@ def run(
     processes: Sequence[Spawned],
     listener: socket.socket,
     names: Sequence[str],
-    started: Callable[[], None],
+    started: Callable[[str], None],
 ) -> None:
     """Serve until SIGTERM or SIGINT.
 
@@ -44,7 +48,7 @@ def run(
         processes: one for each model, loading already.
         listener: the port.
         names: user names that go with the token in Basic.
-        started: called when every model is ready.
+        started: called when every model is ready, with the address for gRPC, if there is one.
 
     Raises:
         BuoyError: a model cannot be loaded.
@@ -63,7 +67,7 @@ def run(
 class _Server(Server):
     """Starts and ends the models with itself."""
 
-    def __init__(self, service: Service, started: Callable[[], None]) -> None:
+    def __init__(self, service: Service, started: Callable[[str], None]) -> None:
         certificate, key = service.settings.certificate or (None, None)
         super().__init__(
             _application(service),
@@ -80,10 +84,17 @@ class _Server(Server):
         self._service = service
         self._started = started
         self._first: asyncio.Task[None] | None = None
+        self._rpc: RpcServer | None = None
+        self._rpc_address = ""
         self._reloading: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen; whether the models are ready is another question."""
+        if (port := self._service.settings.grpc_port) is not None:
+            from buoy.serve.rpc.server import RpcServer  # an extra, and slow to import
+
+            self._rpc = RpcServer(self._service)
+            self._rpc_address = await self._rpc.start(self._service.settings.host, port)
         for looker in self._service.lookers:
             looker.start()
         await super().startup(sockets)
@@ -100,7 +111,7 @@ class _Server(Server):
         if any(looker.refusal for looker in self._service.lookers):
             self.should_exit = True
         else:
-            self._started()
+            self._started(self._rpc_address)
 
     async def _reload(self) -> None:
         """Load every model's folder again, one after the other."""
@@ -113,7 +124,10 @@ class _Server(Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Finish what was accepted, then end the models."""
         self._service.draining = True
+        stopping = asyncio.create_task(self._rpc.stop(_DRAIN_S)) if self._rpc else None
         await super().shutdown(sockets)
+        if stopping:
+            await stopping
         if self._first:
             self._first.cancel()
         for looker in self._service.lookers:

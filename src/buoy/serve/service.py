@@ -57,18 +57,24 @@ class Service:
         return not self.draining and all(looker.ready for looker in self.lookers)
 
     def looker(self, request: Request) -> Looker:
-        """The model that the path names, or the only one.
+        """The model that the path names, or the only one; raises as `find` does."""
+        return self.find(request.path_params.get("model"), request.path_params.get("version", ""))
+
+    def find(self, wanted: str | None, version: str = "") -> Looker:
+        """The model of that name; without a name the only one.
 
         Raises:
-            Unknown: there is no such model.
+            Unknown: there is no such model, or it has another version now.
             UsageError: none is named, and there are several.
         """
         names = ", ".join(looker.name for looker in self.lookers)
-        wanted = request.path_params.get("model")
         if wanted is None and len(self.lookers) > 1:
             raise UsageError("several models are served here", f"name one: POST /models/NAME/predict with {names}")
         for looker in self.lookers:
             if wanted in (None, looker.name):
+                known = looker.about.get("model", {}).get("version", "")
+                if version not in ("", known):
+                    raise Unknown(f"there is no version {version[:40]!r} of {looker.name} here", f"it is {known} now")
                 return looker
         raise Unknown(f"there is no model {wanted!r} here", f"models here: {names}")
 
@@ -107,23 +113,36 @@ class Service:
             ClientDisconnect: it does not.
             BuoyError: see `Looker.ask`.
         """
-        began_s, model = time.monotonic(), looker.name
-        asking = asyncio.ensure_future(looker.ask(question))
+        asking = asyncio.ensure_future(self.look(looker, question))
         leaving = asyncio.ensure_future(_gone(request))
         try:
             await asyncio.wait({asking, leaving}, return_when=asyncio.FIRST_COMPLETED)
             if not asking.done():
                 raise ClientDisconnect
             answer = asking.result()
-        except (BuoyError, ClientDisconnect) as error:
-            self.metrics.failure.add(1, model=model, reason=type(error).__name__)
-            raise
         finally:
             asking.cancel()
             leaving.cancel()
             await asyncio.gather(asking, leaving, return_exceptions=True)
+        request.scope["buoy.spent"] = {"model": looker.name, **answer.spent}
+        return answer
+
+    async def look(self, looker: Looker, question: Question) -> Answer:
+        """Have a received picture looked at, and count what comes of it. Cancelling the call takes it out again.
+
+        Raises:
+            BuoyError: see `Looker.ask`.
+        """
+        began_s, model = time.monotonic(), looker.name
+        try:
+            answer = await looker.ask(question)
+        except BuoyError as error:
+            self.metrics.failure.add(1, model=model, reason=error.record()["class"])
+            raise
+        except asyncio.CancelledError:
+            self.metrics.failure.add(1, model=model, reason="ClientDisconnect")
+            raise
         self.metrics.answered(model, answer.version, time.monotonic() - began_s, answer.spent)
-        request.scope["buoy.spent"] = {"model": model, **answer.spent}
         return answer
 
 

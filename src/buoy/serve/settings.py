@@ -42,6 +42,8 @@ class Settings:
     rate: str = ""
     #: Origins whose pages may ask from a browser.
     cors: tuple[str, ...] = ()
+    #: 0 for a free one, `None` for no gRPC.
+    grpc_port: int | None = None
 
     @property
     def scheme(self) -> str:

@@ -21,12 +21,12 @@ from buoy.web.listen import listen, url_of
 __all__ = ["serve"]
 
 
-def serve(settings: Settings, started: Callable[[str], None], *, self_signed: bool = False) -> None:
+def serve(settings: Settings, started: Callable[[str, str], None], *, self_signed: bool = False) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Args:
         settings: what was asked for.
-        started: called with the URL when every model is ready.
+        started: called with the URL and the address for gRPC, if there is one, when every model is ready.
         self_signed: make a certificate for this run, for development.
 
     Raises:
@@ -38,6 +38,8 @@ def serve(settings: Settings, started: Callable[[str], None], *, self_signed: bo
     if twice:
         raise UsageError(f"two models are called {twice}", "serve each of them once")
     _check_access(settings)
+    if settings.grpc_port is not None:
+        need("grpc", "grpc", "gRPC calls")
     with ExitStack() as stack:
         listener = stack.enter_context(listen(settings.host, settings.port))
         if self_signed:
@@ -53,7 +55,7 @@ def serve(settings: Settings, started: Callable[[str], None], *, self_signed: bo
         url = url_of(listener, settings.host, settings.scheme) + settings.base_path
         if name := os.environ.get("OSCAR_SERVICE_NAME"):
             names.append(name)
-        run(settings, processes, listener, names, lambda: started(url))
+        run(settings, processes, listener, names, lambda rpc: started(url, rpc))
 
 
 def _check_access(settings: Settings) -> None:

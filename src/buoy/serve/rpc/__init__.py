@@ -1,0 +1,1 @@
+"""The Open Inference Protocol over gRPC: the same tensors, queue and refusals as over HTTP."""
