@@ -8,7 +8,8 @@ BuoyError
 │   └── ArchiveError  the same, for a zip
 ├── StoreError        the operator of the store; `retry` tells whether trying again can help
 │   ├── MissingError      no such bucket or object
-│   └── ExistsError       a create-only put found something there
+│   ├── ExistsError       a create-only put found something there
+│   └── ChangedError      an object is not any more what it was
 ├── SourceError       whoever runs the camera, or the network to it; tried again
 │   └── RefusedError      the author of the stream: password, path, content
 ├── ServiceError      the author of a service definition (FDL)
@@ -25,6 +26,7 @@ __all__ = [
     "ArchiveError",
     "BuoyError",
     "BusyError",
+    "ChangedError",
     "DeadlineError",
     "ErrorRecord",
     "ExistsError",
@@ -101,6 +103,10 @@ class MissingError(StoreError):
 
 class ExistsError(StoreError):
     """A create-only put found an object of that key."""
+
+
+class ChangedError(StoreError):
+    """The object has another content than the etag that was asked for."""
 
 
 class SourceError(BuoyError):

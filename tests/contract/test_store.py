@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from buoy.errors import ExistsError, MissingError, StoreError
+from buoy.errors import ChangedError, ExistsError, MissingError, StoreError
 from buoy.store import Store, open_store
 from support.minio import MinioServer
 
@@ -508,3 +508,30 @@ def test_a_big_object_goes_through_in_bounded_memory(place: Place, store: Store,
         expected.update(b"x" * (1 << 20))
     assert digest == expected.hexdigest()
     assert int(grown_mib) < 100, err
+
+
+# Pinned reads
+
+
+def test_a_pinned_read_gives_what_was_pinned_or_says_that_it_has_changed(
+    store: Store, bucket: str, tmp_path: Path
+) -> None:
+    pinned = store.put(bucket, "x +%.jpg", b"before").etag
+    assert store.get(bucket, "x +%.jpg", etag=pinned) == b"before"
+    assert store.get(bucket, "x +%.jpg", start=2, stop=4, etag=pinned) == b"fo"
+    assert b"".join(store.stream(bucket, "x +%.jpg", etag=pinned)) == b"before"
+    assert store.fetch(bucket, "x +%.jpg", tmp_path / "x", etag=pinned).etag == pinned
+    assert next(store.walk(bucket)).etag == pinned
+
+    store.put(bucket, "x +%.jpg", b"after!")
+    with pytest.raises(ChangedError, match="changed"):
+        store.get(bucket, "x +%.jpg", etag=pinned)
+    with pytest.raises(ChangedError):
+        store.stream(bucket, "x +%.jpg", etag=pinned)
+    with pytest.raises(ChangedError):
+        store.fetch(bucket, "x +%.jpg", tmp_path / "y", etag=pinned)
+    assert not (tmp_path / "y").exists()
+
+    store.delete(bucket, "x +%.jpg")
+    with pytest.raises(MissingError):
+        store.get(bucket, "x +%.jpg", etag=pinned)

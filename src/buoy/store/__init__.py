@@ -70,16 +70,26 @@ class Store(Protocol):
         """Size, etag and time of one object."""
         ...
 
-    def get(self, bucket: str, key: str, *, start: int = 0, stop: int | None = None) -> bytes:
-        """The bytes `start:stop` of the object (all of it by default)."""
+    def get(self, bucket: str, key: str, *, start: int = 0, stop: int | None = None, etag: str = "") -> bytes:
+        """The bytes `start:stop` of the object (all of it by default).
+
+        Raises:
+            ChangedError: `etag` is given, and the object has another by now.
+        """
         ...
 
-    def stream(self, bucket: str, key: str, *, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+    def stream(
+        self, bucket: str, key: str, *, start: int = 0, stop: int | None = None, etag: str = ""
+    ) -> Iterator[bytes]:
         """The same, in pieces of bounded size."""
         ...
 
-    def fetch(self, bucket: str, key: str, path: Path) -> Object:
-        """Write the object into a local file in bounded memory; the file appears only when complete."""
+    def fetch(self, bucket: str, key: str, path: Path, *, etag: str = "") -> Object:
+        """Write the object into a local file in bounded memory; the file appears only when complete.
+
+        Raises:
+            ChangedError: `etag` is given, and the object has another by now.
+        """
         ...
 
     def list(self, bucket: str, prefix: str = "", *, after: str = "", limit: int = 1000) -> Page:

@@ -30,7 +30,7 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
-from buoy.errors import ExistsError, MissingError, StoreError
+from buoy.errors import ChangedError, ExistsError, MissingError, StoreError
 from buoy.store import Body, Object, Page
 from buoy.store.complete import is_whole, leases_trusted, wait_whole
 from buoy.store.local import PIECE_BYTES, appearing, reading, told
@@ -127,43 +127,49 @@ class FolderStore:
         with self._open(bucket, key) as (found, _):
             return found
 
-    def get(self, bucket: str, key: str, *, start: int = 0, stop: int | None = None) -> bytes:
+    def get(self, bucket: str, key: str, *, start: int = 0, stop: int | None = None, etag: str = "") -> bytes:
         """The bytes `start:stop` of the object (all of it by default)."""
-        with self._open(bucket, key) as (_, file):
+        with self._open(bucket, key, etag) as (found, file):
             file.seek(start)
-            return file.read(-1 if stop is None else max(0, stop - start))
+            data = file.read(-1 if stop is None else max(0, stop - start))
+            if etag and isinstance(file, BufferedReader):
+                self._check_same(found, file)
+            return data
 
-    def stream(self, bucket: str, key: str, *, start: int = 0, stop: int | None = None) -> Generator[bytes]:
+    def stream(
+        self, bucket: str, key: str, *, start: int = 0, stop: int | None = None, etag: str = ""
+    ) -> Generator[bytes]:
         """The same, in pieces of 1 MiB."""
-        pieces = self._pieces(bucket, key, start, stop)
+        pieces = self._pieces(bucket, key, start, stop, etag)
         next(pieces)  # opens the file, so that it is this call that says if it is missing
         return pieces
 
-    def _pieces(self, bucket: str, key: str, start: int, stop: int | None) -> Generator[bytes]:
-        with self._open(bucket, key) as (found, file):
+    def _pieces(self, bucket: str, key: str, start: int, stop: int | None, etag: str) -> Generator[bytes]:
+        with self._open(bucket, key, etag) as (found, file):
             yield b""
             left = (found.size_bytes if stop is None else stop) - file.seek(start)
             while left > 0 and (piece := file.read(min(left, PIECE_BYTES))):
                 left -= len(piece)
                 yield piece
 
-    def fetch(self, bucket: str, key: str, path: Path) -> Object:
+    def fetch(self, bucket: str, key: str, path: Path, *, etag: str = "") -> Object:
         """Write the object into a local file in bounded memory; the file appears only when complete."""
-        with self._open(bucket, key) as (found, file), appearing(path) as copy:
+        with self._open(bucket, key, etag) as (found, file), appearing(path) as copy:
             shutil.copyfileobj(file, copy, PIECE_BYTES)
-            if isinstance(file, BufferedReader) and object_of(bucket, key, os.fstat(file.fileno())) != found:
-                where = self._where(bucket, key)
-                raise StoreError(f"{where} was written to while it was read", "try again", retry=True)
+            if isinstance(file, BufferedReader):
+                self._check_same(found, file)
         return found
 
     def list(self, bucket: str, prefix: str = "", *, after: str = "", limit: int = 1000) -> Page:
         """Up to `limit` (and 1,000) objects whose keys start with `prefix` and come after `after`."""
+        self._check(bucket)
         limit = min(limit, 1000)
         objects = [*islice(walk(self.root, bucket, prefix, after), limit + 1)]
         return Page(objects[:limit], objects[limit - 1].key if len(objects) > limit else "")
 
     def walk(self, bucket: str, prefix: str = "") -> Iterator[Object]:
         """All objects under the prefix; what comes or goes meanwhile may be in it or not."""
+        self._check(bucket)
         return walk(self.root, bucket, prefix, "")
 
     def delete(self, bucket: str, key: str) -> None:
@@ -208,12 +214,17 @@ class FolderStore:
     def _where(self, bucket: str, key: str) -> str:
         return f"{self.root}/{bucket}/{key}"
 
+    def _check(self, bucket: str) -> None:
+        """Refuse what is no bucket, above all what would lead out of the root."""
+        check_bucket(bucket, read=True)
+
     def _folder(self, bucket: str, names: Sequence[bytes], *, make: bool = False) -> AbstractContextManager[int]:
+        self._check(bucket)
         return open_folder(self.root, bucket, names, make=make)
 
     @contextmanager
-    def _open(self, bucket: str, key: str) -> Iterator[tuple[Object, BinaryIO]]:
-        """Open an object for reading; what is being written is not there yet."""
+    def _open(self, bucket: str, key: str, etag: str = "") -> Iterator[tuple[Object, BinaryIO]]:
+        """Open an object for reading, if it is that of the `etag`; what is being written is not there yet."""
         check_key(key, file=True, read=True)
         where = self._where(bucket, key)
         *folders, name = key.encode().split(b"/")
@@ -235,11 +246,22 @@ class FolderStore:
             with open(fd, "rb") as file:
                 if not is_whole(fd, trusted=leases_trusted(fd)):
                     raise MissingError(f"{where} is still being written", "try again", retry=True)
-                yield object_of(bucket, key, os.fstat(fd)), file
+                found = object_of(bucket, key, os.fstat(fd))
+                if etag and found.etag != etag:
+                    raise ChangedError(f"{where} has changed")
+                yield found, file
+
+    def _check_same(self, found: Object, file: BufferedReader) -> None:
+        if object_of(found.bucket, found.key, os.fstat(file.fileno())) != found:
+            where = self._where(found.bucket, found.key)
+            raise StoreError(f"{where} was written to while it was read", "try again", retry=True)
+
+    def _base(self) -> Path:
+        return self.root
 
     def _ours(self, name: str) -> Path:
         """A folder of our own, on the file system of the buckets."""
-        ours = self.root / _OURS
+        ours = self._base() / _OURS
         (ours / name).mkdir(mode=0o700, parents=True, exist_ok=True)
         if not self._swept:
             self._swept = True

@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, BinaryIO, Literal
 
-from buoy.errors import ExistsError, MissingError, StoreError, UsageError
+from buoy.errors import ChangedError, ExistsError, MissingError, StoreError, UsageError
 from buoy.store import Body, Object, Page
 from buoy.store.local import PIECE_BYTES, appearing, reading
 from buoy.store.names import check_bucket, check_key
@@ -239,27 +239,29 @@ class S3Store:
         with self.told(bucket, key):
             return _object_read(bucket, key, self.client.head_object(Bucket=bucket, Key=key))
 
-    def get(self, bucket: str, key: str, *, start: int = 0, stop: int | None = None) -> bytes:
+    def get(self, bucket: str, key: str, *, start: int = 0, stop: int | None = None, etag: str = "") -> bytes:
         """The bytes `start:stop` of the object (all of it by default)."""
-        return b"".join(self.stream(bucket, key, start=start, stop=stop))
+        return b"".join(self.stream(bucket, key, start=start, stop=stop, etag=etag))
 
-    def stream(self, bucket: str, key: str, *, start: int = 0, stop: int | None = None) -> Generator[bytes]:
+    def stream(
+        self, bucket: str, key: str, *, start: int = 0, stop: int | None = None, etag: str = ""
+    ) -> Generator[bytes]:
         """The same, in pieces of 1 MiB."""
-        pieces = self._pieces(bucket, key, start, stop)
+        pieces = self._pieces(bucket, key, start, stop, etag)
         next(pieces)  # sends the request, so that it is this call that says if it is missing
         return pieces
 
-    def _pieces(self, bucket: str, key: str, start: int, stop: int | None) -> Generator[bytes]:
+    def _pieces(self, bucket: str, key: str, start: int, stop: int | None, etag: str) -> Generator[bytes]:
         check_bucket(bucket, read=True)
         check_key(key, file=False, read=True)
         if stop is not None and stop <= start:
             self.stat(bucket, key)
             yield b""
             return
-        wanted = {"Range": f"bytes={start}-{'' if stop is None else stop - 1}"}
-        with self.told(bucket, key):
+        wanted = {"Range": f"bytes={start}-{'' if stop is None else stop - 1}"} if start or stop else {}
+        with self.told(bucket, key), self._unchanged(bucket, key):
             try:
-                reply = self.client.get_object(Bucket=bucket, Key=key, **(wanted if start or stop else {}))
+                reply = self.client.get_object(Bucket=bucket, Key=key, **wanted, **_if_match(etag))
             except self.client.exceptions.ClientError as error:
                 if error.response["Error"]["Code"] not in ("InvalidRange", "416"):
                     raise
@@ -269,12 +271,12 @@ class S3Store:
                 yield b""
                 yield from body.iter_chunks(PIECE_BYTES)
 
-    def fetch(self, bucket: str, key: str, path: Path) -> Object:
+    def fetch(self, bucket: str, key: str, path: Path, *, etag: str = "") -> Object:
         """Write the object into a local file in bounded memory; the file appears only when complete."""
         check_bucket(bucket, read=True)
         check_key(key, file=False, read=True)
-        with self.told(bucket, key):
-            reply = self.client.get_object(Bucket=bucket, Key=key)
+        with self.told(bucket, key), self._unchanged(bucket, key):
+            reply = self.client.get_object(Bucket=bucket, Key=key, **_if_match(etag))
             with closing(reply["Body"]) as body, appearing(path) as copy:
                 for piece in body.iter_chunks(PIECE_BYTES):
                     copy.write(piece)
@@ -326,6 +328,16 @@ class S3Store:
 
     def _where(self, bucket: str = "", key: str = "") -> str:
         return "/".join(part for part in (self.endpoint, bucket, key) if part)
+
+    @contextmanager
+    def _unchanged(self, bucket: str, key: str) -> Iterator[None]:
+        """Tell a refused condition of a GET from that of a put: both are answered with 412."""
+        try:
+            yield
+        except self.client.exceptions.ClientError as error:
+            if error.response["Error"].get("Code") not in ("PreconditionFailed", "412"):
+                raise
+            raise ChangedError(f"{self._where(bucket, key)} has changed") from error
 
     @contextmanager
     def told(self, bucket: str = "", key: str = "") -> Iterator[None]:
@@ -384,6 +396,10 @@ class _Unclosed:
         if stream.seekable():
             self.seek = stream.seek
             self.tell = stream.tell
+
+
+def _if_match(etag: str) -> dict[str, str]:
+    return {"IfMatch": f'"{etag}"'} if etag else {}
 
 
 def _size_of(source: BinaryIO) -> int | None:

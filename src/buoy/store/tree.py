@@ -14,7 +14,7 @@ from buoy.errors import MissingError
 from buoy.store import Object
 from buoy.store.complete import is_quiet, is_whole, leases_trusted
 from buoy.store.local import told
-from buoy.store.names import check_bucket, hidden, key_fault, unfinished
+from buoy.store.names import hidden, key_fault, unfinished
 
 __all__ = ["ABSENT", "FILE", "object_of", "open_folder", "walk"]
 
@@ -40,7 +40,7 @@ def open_folder(root: Path, bucket: str, names: Sequence[bytes], *, make: bool =
 
     Args:
         root: where the buckets are.
-        bucket: the bucket.
+        bucket: the bucket, which the caller has checked: nothing else may be the name of a folder there.
         names: the way to the folder.
         make: whether to make what is not there.
 
@@ -48,7 +48,6 @@ def open_folder(root: Path, bucket: str, names: Sequence[bytes], *, make: bool =
         MissingError: there is no such bucket.
         OSError: anything else; `ABSENT` has what to expect.
     """
-    check_bucket(bucket, read=True)
     try:
         folder = os.open(root / bucket, _FOLDER)
     except OSError as error:
