@@ -1,0 +1,32 @@
+"""What runs pilots: processes on this machine, OSCAR, Kubernetes. The coordinator needs five things of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+__all__ = ["PilotEngine"]
+
+
+class PilotEngine(Protocol):
+    """Starts pilots and forgets them: whether they live is told by their heartbeats."""
+
+    def submit(self, number: int) -> None:
+        """Ask for so many more pilots."""
+        ...
+
+    def alive(self) -> int:
+        """Pilots that run or are about to: submitted, and not known to have ended."""
+        ...
+
+    def fit(self) -> int:
+        """How many pilots the machine or cluster has room for in all, those that run included."""
+        ...
+
+    def dead(self, names: Sequence[str]) -> list[str]:
+        """Those of the pilots that have ended for certain. May be none: then their leases tell."""
+        ...
+
+    def cancel(self) -> None:
+        """End all pilots of the run: the run is cancelled."""
+        ...
