@@ -40,6 +40,8 @@ _log = logging.getLogger("buoy.serve.sinks")
 
 #: How often the spool is looked at for parts of which nobody told us, as those of a process that died.
 _LOOK_S = 30.0
+#: How long a disk that was full must take everything before it counts as well again.
+_STEADY_S = 2.0
 
 
 class _Line(NamedTuple):
@@ -75,7 +77,7 @@ class Bucket:
         self._queue: Bounded[_Line] = Bounded(limits.queue_s, limits.queue_bytes, lost=self._loss.add)
         self._counts = Counter(written=0, parts=0, unreadable=0)
         what = {"stream": spec.name, "sink": "bucket", "to": sink.to}
-        self._disk = Health({**what, "part": "spool"})
+        self._disk = Health({**what, "part": "spool"}, longest_s=5.0, steady_s=_STEADY_S)
         self._store = Health({**what, "part": "store"}, longest_s=60.0)
         self._deadline_s = float("inf")
         self._closing = threading.Event()
@@ -90,9 +92,10 @@ class Bucket:
 
     # For the caller
 
-    def frame(self, frame: Frame) -> None:
+    def frame(self, frame: Frame) -> dict[str, Any] | None:
         """One more record; never waits."""
         self._put(frame.captured, msgspec.json.format(frame.record, indent=-1))
+        return None
 
     def gap(self, gap: Gap) -> None:
         """There were no frames."""
@@ -148,12 +151,12 @@ class Bucket:
             entries = self._queue.take(1.0)
             rest: Sequence[Entry[_Line]] = entries
             try:
-                self._write_loss()
+                wrote = self._write_loss() or bool(rest)
                 while rest:
                     rest = self._append(rest)
                 if self._spool.tick():
                     self._due.set()
-                self._disk.worked()
+                self._disk.worked() if wrote else self._disk.settle()
             except Exception as error:
                 self._queue.give_back(rest)
                 wait_s = self._disk.failed(as_buoy_error(error, str(self._folder)))
@@ -176,14 +179,15 @@ class Bucket:
         self._counts["written"] += count
         return entries[count:]
 
-    def _write_loss(self) -> None:
-        """Say in the data that some of it was lost."""
+    def _write_loss(self) -> bool:
+        """Say in the data that some of it was lost, if it was."""
         if gap := self._loss.take():
             try:
                 self._spool.append(gap.begin, msgspec.json.encode(gap) + b"\n")
             except BaseException:
                 self._loss.give_back(gap)
                 raise
+        return gap is not None
 
     # The thread that sends
 

@@ -2,10 +2,10 @@
 
 The address gets `POST` with this JSON; any answer from 200 to 299 takes it:
 
-    {"schema": "buoy.alert/1", "id", "stream", "station", "camera", "time",
+    {"schema": "buoy.alert/1", "stream", "station", "camera", "id", "time",
      "rule": {"label", "score", "k", "n", "cooldown_s", "hits"},
-     "model": {"name", "version", "weights_sha256", "maturity"},
      "found": [{"label", "score"}, ...]                those that reached the score, the best first
+     "model": {"name", "version", "weights_sha256", "maturity"},
      "record": {...}                                   the frame's buoy.result/1
      "picture": {"media_type": "image/jpeg", "base64"} drawn; null if there is none
      "note"}                                           that it is an aid, and no more
@@ -52,9 +52,8 @@ _QUEUE_BYTES = 16 << 20
 
 
 class _Alert(NamedTuple):
-    id: str
+    head: dict[str, Any]
     frame: Frame
-    hits: int
 
 
 class Webhook:
@@ -86,12 +85,14 @@ class Webhook:
         self._thread = threading.Thread(target=self._run, name=f"webhook of {spec.name}", daemon=True)
         self._thread.start()
 
-    def frame(self, frame: Frame) -> None:
-        """One more frame; never waits."""
-        if self._rule.see(frame.found, flagged=frame.flagged, now_s=time.monotonic()):
-            self._counts["raised"] += 1
-            alert = _Alert(str(uuid.uuid4()), frame, self._rule.hits)
-            self._queue.put(alert, len(frame.record) + len(frame.jpeg))
+    def frame(self, frame: Frame) -> dict[str, Any] | None:
+        """One more frame; never waits. Gives the alert, if it raises one."""
+        if not self._rule.see(frame.found, flagged=frame.flagged, now_s=time.monotonic()):
+            return None
+        self._counts["raised"] += 1
+        head = self._head(frame)
+        self._queue.put(_Alert(head, frame), len(frame.record) + len(frame.jpeg))
+        return head
 
     def gap(self, gap: Gap) -> None:
         """There were no frames."""
@@ -153,32 +154,36 @@ class Webhook:
                 time.sleep(min(wait_s, 0.2))
         self._counts["failed"] += 1
         self._rule.rearm()
-        fields = {"stream": self._spec.name, "to": self._shown, "id": alert.id, **told.record()}
+        fields = {"stream": self._spec.name, "to": self._shown, "id": alert.head["id"], **told.record()}
         _log.error("an alert could not be delivered", extra={"fields": fields})
 
+    def _head(self, frame: Frame) -> dict[str, Any]:
+        rule = self._rule
+        hits = [(label, score) for label, score in frame.found if score >= rule.score and rule.label in ("", label)]
+        return {
+            "id": str(uuid.uuid4()),
+            "time": frame.captured,
+            "rule": {
+                "label": rule.label,
+                "score": rule.score,
+                "k": rule.k,
+                "n": self._sink.n,
+                "cooldown_s": rule.cooldown_s,
+                "hits": rule.hits,
+            },
+            "found": [{"label": label, "score": score} for label, score in sorted(hits, key=lambda hit: -hit[1])],
+        }
+
     def _body(self, alert: _Alert) -> bytes:
-        record = msgspec.json.decode(alert.frame.record)
-        rule, jpeg = self._rule, alert.frame.jpeg
-        found = [(label, score) for label, score in alert.frame.found if rule.label in ("", label)]
-        found = sorted((each for each in found if each[1] >= rule.score), key=lambda each: -each[1])
+        record, jpeg = msgspec.json.decode(alert.frame.record), alert.frame.jpeg
         return msgspec.json.encode(
             {
                 "schema": "buoy.alert/1",
-                "id": alert.id,
                 "stream": self._spec.name,
                 "station": self._spec.station,
                 "camera": self._spec.camera,
-                "time": alert.frame.captured,
-                "rule": {
-                    "label": rule.label,
-                    "score": rule.score,
-                    "k": rule.k,
-                    "n": self._sink.n,
-                    "cooldown_s": rule.cooldown_s,
-                    "hits": alert.hits,
-                },
+                **alert.head,
                 "model": record["model"],
-                "found": [{"label": label, "score": score} for label, score in found],
                 "record": record,
                 "picture": {"media_type": "image/jpeg", "base64": base64.b64encode(jpeg).decode()} if jpeg else None,
                 "note": NOTE,
