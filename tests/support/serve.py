@@ -23,7 +23,7 @@ class Served:
 
     def __init__(self, models: tuple[Path, ...], options: tuple[str, ...], env: dict[str, str], log: Path) -> None:
         self.log_path = log
-        clean = {key: value for key, value in os.environ.items() if not key.startswith(("BUOY_", "OSCAR_"))}
+        clean = {key: value for key, value in os.environ.items() if not key.startswith(("BUOY_", "OSCAR_", "OTEL_"))}
         command = [str(Path(sys.executable).with_name("buoy")), "serve", *map(str, models), "--port", "0", "--json"]
         with log.open("wb") as out:
             self.process = subprocess.Popen(

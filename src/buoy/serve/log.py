@@ -5,8 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import Any
 
-__all__ = ["start"]
+__all__ = ["about", "start"]
+
+#: What every line says that is written while a request is answered: its id, and its trace if it has one.
+about: ContextVar[Mapping[str, Any]] = ContextVar("about", default={})  # noqa: B039 - never changed
 
 
 class _Lines(logging.Formatter):
@@ -16,6 +22,7 @@ class _Lines(logging.Formatter):
             "time": f"{moment}.{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "event": record.getMessage(),
+            **about.get(),
             **getattr(record, "fields", {}),
         }
         if record.exc_info:

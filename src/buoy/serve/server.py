@@ -132,6 +132,8 @@ class _Server(Server):
             self._first.cancel()
         for looker in self._service.lookers:
             await looker.close()
+        if self._service.tracing:
+            await asyncio.to_thread(self._service.tracing.close)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Not ready from now on."""

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect, Request
 
 from buoy.errors import BuoyError, UsageError
 from buoy.serve import query
 from buoy.serve.access import Access
+from buoy.serve.account import current
 from buoy.serve.metrics import Metrics
 from buoy.serve.rate import Rate, Rates
 from buoy.serve.refusals import NotReady, Unknown
 from buoy.serve.remote import Answer, Looker, Question
-from buoy.serve.settings import Settings
+from buoy.serve.settings import Settings, traced
 from buoy.serve.upload import Limits, Uploads
 from buoy.serve.visit import Visit
+
+if TYPE_CHECKING:
+    from buoy.serve.tracing import Tracing
 
 __all__ = ["PARAMETERS", "Service"]
 
@@ -43,6 +49,7 @@ class Service:
             trusting=not settings.token and settings.oidc is None,
             origins=settings.cors,
         )
+        self.tracing = _tracing()
         self.uploads = Uploads(Limits(settings.max_upload_bytes))
         #: Set when we have been asked to end: what was accepted is finished, nothing new begins.
         self.draining = False
@@ -124,7 +131,6 @@ class Service:
             asking.cancel()
             leaving.cancel()
             await asyncio.gather(asking, leaving, return_exceptions=True)
-        request.scope["buoy.spent"] = {"model": looker.name, **answer.spent}
         return answer
 
     async def look(self, looker: Looker, question: Question) -> Answer:
@@ -133,7 +139,7 @@ class Service:
         Raises:
             BuoyError: see `Looker.ask`.
         """
-        began_s, model = time.monotonic(), looker.name
+        began_ns, began_s, model = time.time_ns(), time.monotonic(), looker.name
         try:
             answer = await looker.ask(question)
         except BuoyError as error:
@@ -143,6 +149,8 @@ class Service:
             self.metrics.failure.add(1, model=model, reason="ClientDisconnect")
             raise
         self.metrics.answered(model, answer.version, time.monotonic() - began_s, answer.spent)
+        if account := current.get():
+            account.looked(model, began_ns, answer.spent)
         return answer
 
 
@@ -154,6 +162,14 @@ def _access(settings: Settings, names: tuple[str, ...]) -> Access:
         verifier = Tokens(settings.oidc)
     rates = Rates(Rate.parse(settings.rate)) if settings.rate else None
     return Access(settings.token, names, verifier, rates)
+
+
+def _tracing() -> Tracing | None:
+    if not traced(os.environ):
+        return None
+    from buoy.serve.tracing import Tracing  # an extra, and slow to import
+
+    return Tracing()
 
 
 async def _gone(request: Request) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Oidc", "Settings"]
+__all__ = ["Oidc", "Settings", "traced"]
 
 
 @dataclass(frozen=True)
@@ -49,3 +50,10 @@ class Settings:
     def scheme(self) -> str:
         """Of our URLs."""
         return "https" if self.certificate else "http"
+
+
+def traced(environ: Mapping[str, str]) -> bool:
+    """Whether the standard variables of OpenTelemetry ask for traces."""
+    where = environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+    off = environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or environ.get("OTEL_TRACES_EXPORTER") == "none"
+    return bool(where) and not off

@@ -14,7 +14,7 @@ from pathlib import Path
 from buoy.errors import UsageError
 from buoy.serve.access import is_loopback, safe_url
 from buoy.serve.rate import Rate
-from buoy.serve.settings import Settings
+from buoy.serve.settings import Settings, traced
 from buoy.serve.spawn import spawn
 from buoy.web.listen import listen, url_of
 
@@ -40,6 +40,8 @@ def serve(settings: Settings, started: Callable[[str, str], None], *, self_signe
     _check_access(settings)
     if settings.grpc_port is not None:
         need("grpc", "grpc", "gRPC calls")
+    if traced(os.environ):
+        need("opentelemetry.sdk", "otel", "traces for OpenTelemetry")
     with ExitStack() as stack:
         listener = stack.enter_context(listen(settings.host, settings.port))
         if self_signed:
@@ -83,5 +85,9 @@ def need(module: str, extra: str, what: str) -> None:
     Raises:
         UsageError: it is not installed.
     """
-    if find_spec(module) is None:
+    try:
+        found = find_spec(module)
+    except ModuleNotFoundError:  # not even the package that it is in
+        found = None
+    if found is None:
         raise UsageError(f"{what} need the extra {extra}", f"pip install 'buoy[{extra}]'")

@@ -84,7 +84,7 @@ class Viewing(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send until one of the two has had enough."""
-        scope["buoy.viewer"] = True
+        scope["buoy.account"].watching = True
         with self._room.one(scope):
             sending = asyncio.ensure_future(self._send(scope, send))
             leaving = asyncio.ensure_future(_gone(receive))

@@ -9,18 +9,16 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import logging
 import math
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
 
 from buoy import __version__
-from buoy.errors import BuoyError, UsageError, as_buoy_error
+from buoy.errors import BuoyError, UsageError
 from buoy.serve import tensors
-from buoy.serve.app import request_id_of
+from buoy.serve.account import Account
 from buoy.serve.refusals import NotReady, TooSlow, status_of
 from buoy.serve.remote import Question
 from buoy.serve.rpc import convert
@@ -28,8 +26,6 @@ from buoy.serve.rpc.messages import SERVICE, message
 from buoy.serve.service import Service
 
 __all__ = ["Calls"]
-
-_log = logging.getLogger("buoy.serve")
 
 _Context = Any
 #: Answered without a token, as the same questions over HTTP.
@@ -68,7 +64,7 @@ class Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
         return self._handlers.get(handler_call_details.method)
 
     def _simple(self, name: str, answer: Callable[[Any], Any]) -> Any:
-        async def call(request: Any, context: _Context, spent: dict[str, Any]) -> Any:
+        async def call(request: Any, context: _Context) -> Any:
             return answer(request)
 
         return grpc.unary_unary_rpc_method_handler(
@@ -78,45 +74,28 @@ class Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
         )
 
     def _around(
-        self, name: str, call: Callable[[Any, _Context, dict[str, Any]], Awaitable[Any]]
+        self, name: str, call: Callable[[Any, _Context], Awaitable[Any]]
     ) -> Callable[[Any, _Context], Awaitable[Any]]:
         async def around(request: Any, context: _Context) -> Any:
-            began_s, said = time.monotonic(), _metadata(context)
-            request_id = request_id_of(said.get(b"x-request-id", b""))
-            fields: dict[str, Any] = {"id": request_id, "method": "gRPC", "path": f"/{SERVICE}/{name}"}
-            spent: dict[str, Any] = {}
-            code = grpc.StatusCode.OK
-            await context.send_initial_metadata((("x-request-id", request_id),))
+            service, said = self._service, _metadata(context)
+            account = Account(service.metrics, service.tracing, "gRPC", f"/{SERVICE}/{name}", said)
+            account.route, code = f"/{SERVICE}/{name}", grpc.StatusCode.OK
             try:
+                await context.send_initial_metadata((("x-request-id", account.id),))
                 if name not in _OPEN:
-                    await self._service.access.admit(said, _address(context))
-                return await call(request, context, spent)
+                    await service.access.admit(said, _address(context))
+                return await call(request, context)
             except asyncio.CancelledError:
                 code = grpc.StatusCode.CANCELLED
                 raise
             except Exception as error:
-                told = self._told(error, fields)
+                told = account.refused(error)
                 code = _CODES.get(status_of(told), grpc.StatusCode.INTERNAL)
                 await context.abort(code, str(told)[:1000], _trailing(told))
             finally:
-                self._note(name, code.name, time.monotonic() - began_s, {**fields, **spent})
+                account.close(code.name, quiet=name in _OPEN and code is grpc.StatusCode.OK)
 
         return around
-
-    def _told(self, error: Exception, fields: dict[str, Any]) -> BuoyError:
-        told = as_buoy_error(error, fields["path"])
-        if told is not error:
-            _log.error("fault", exc_info=error, extra={"fields": fields})
-        fields["error"] = told.record()["class"]
-        self._service.metrics.refused.add(1, reason=fields["error"])
-        return told
-
-    def _note(self, name: str, code: str, spent_s: float, fields: dict[str, Any]) -> None:
-        metrics, route = self._service.metrics, f"/{SERVICE}/{name}"
-        metrics.requests.add(1, route=route, method="gRPC", status=code)
-        metrics.seconds.see(spent_s, route=route)
-        if name not in _OPEN or code != "OK":
-            _log.info("request", extra={"fields": {**fields, "status": code, "ms": round(spent_s * 1000, 2)}})
 
     def _server_live(self, request: Any) -> Any:
         return message("ServerLiveResponse")(live=True)
@@ -137,7 +116,7 @@ class Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
             raise NotReady(f"the model {looker.name} is being loaded", "try again in a second")
         return message("ModelMetadataResponse")(**tensors.metadata(looker))
 
-    async def _infer(self, requests: AsyncIterator[Any], context: _Context, spent: dict[str, Any]) -> Any:
+    async def _infer(self, requests: AsyncIterator[Any], context: _Context) -> Any:
         remaining_s = context.time_remaining()
         deadline_s = self._service.deadline_s if remaining_s is None else min(remaining_s, _MOST_DEADLINE_S)
         if len(self._service.lookers) == 1:  # else the request itself tells which
@@ -159,7 +138,6 @@ class Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
         with io.BytesIO(wanted.picture) as picture:
             question = Question(picture, wanted.name, "json", wanted.thresholds, deadline_s)
             answer = await self._service.look(looker, question)
-        spent |= {"model": looker.name, **answer.spent}
         found = json.loads(answer.body)["detections"]
         return convert.answered(looker.name, answer.version, request.id, wanted, found)
 
