@@ -7,12 +7,17 @@ import tempfile
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from support.minio import MinioServer, minio
 
 #: What is measured about the tiny networks of the tests does not belong into the user's cache.
 _CACHE = tempfile.TemporaryDirectory(prefix="buoy-tests-")
 os.environ["XDG_CACHE_HOME"] = _CACHE.name
+
+# How long an example takes says nothing on a machine that does other things too.
+settings.register_profile("buoy", deadline=None)
+settings.load_profile("buoy")
 
 
 @pytest.fixture(scope="session")
