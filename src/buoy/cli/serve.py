@@ -21,8 +21,11 @@ _File = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 @click.command()
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
+@click.option("--port", envvar="BUOY_PORT", type=click.IntRange(0, 65535), default=8000, show_default=True,
+              help="0 takes a free one.  [$BUOY_PORT]")  # fmt: skip
+@click.option(
+    "--host", envvar="BUOY_HOST", default="127.0.0.1", show_default=True, help="Where to listen.  [$BUOY_HOST]"
+)
 @click.option("--grpc-port", type=click.IntRange(0, 65535), help="Also answer gRPC there; 0 takes a free one.")
 @click.option("--tls-cert", type=_File, help="Certificate, PEM.")
 @click.option("--tls-key", type=_File, help="Its key, PEM.")

@@ -11,13 +11,14 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from buoy.errors import BuoyError
 from buoy.gateway.auth import bearer
 from buoy.gateway.buckets import Buckets
 from buoy.gateway.events import records
+from buoy.gateway.exposed_proxy import Proxy, authenticate
 from buoy.gateway.http import Denied, json_body, on_error, on_no_route, refuse_foreign, sync
 from buoy.gateway.invoke import Invoke
 from buoy.gateway.logs import Logs
@@ -38,6 +39,7 @@ def build(node: Node) -> ASGIApp:
         Route("/health", health),
         *_system_routes(node, calls),
         *_invoke_routes(node, calls),
+        *_exposed_routes(node),
         Route("/events/minio", _webhook(node), methods=["POST"]),
         Route("/object/{bucket}/{key:path}", Buckets(node).object, methods=["GET", "PUT"]),
         *page_routes(node),
@@ -61,6 +63,9 @@ def _system_routes(node: Node, calls: deque[dict[str, Any]]) -> list[Route]:
         ("DELETE", "/system/services/{service}", system.delete),
         ("GET", "/system/services/{service}/deployment", system.deployment),
         ("GET", "/system/services/{service}/deployment/logs", system.deployment_logs),
+        ("POST", "/system/services/{service}/stop", system.stop),
+        ("POST", "/system/services/{service}/start", system.start),
+        ("POST", "/system/services/{service}/restart", system.restart),
         ("GET", "/system/logs", system.access_log),
         ("GET", "/system/logs/{service}", logs.jobs),
         ("DELETE", "/system/logs/{service}", logs.delete_jobs),
@@ -82,6 +87,14 @@ def _invoke_routes(node: Node, calls: deque[dict[str, Any]]) -> list[Route]:
         Route("/run/{service}", _caller(node, invoke.run), methods=["POST"]),
         Route("/job/{service}", _caller(node, invoke.job), methods=["POST"]),
     ]
+
+
+def _exposed_routes(node: Node) -> list[BaseRoute]:
+    proxy = Proxy(node)
+    routes: list[BaseRoute] = [Route("/system/services/{service}/auth", authenticate(node))]
+    for path in ("/system/services/{service}/exposed", "/system/services/{service}/exposed/{rest:path}"):
+        routes += [Route(path, proxy), WebSocketRoute(path, proxy)]
+    return routes
 
 
 def _admin(node: Node, endpoint: Endpoint) -> Endpoint:
@@ -137,9 +150,17 @@ class _Door:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             path: str = scope["path"]
+            if _is_exposed(path):
+                await self._app(scope, receive, send)  # its paths and headers are the service's own, as on OSCAR
+                return
             if path != "/" and path.endswith("/") and not path.startswith(("/object/", "/page/objects/", "/ui/")):
                 scope = {**scope, "path": path.rstrip("/")}
         await self._app(scope, receive, _with_headers(send))
+
+
+def _is_exposed(path: str) -> bool:
+    parts = path.split("/", 5)
+    return len(parts) > 4 and parts[1:3] == ["system", "services"] and parts[4] == "exposed"
 
 
 def _with_headers(send: Send) -> Send:

@@ -130,6 +130,17 @@ class Dispatcher:
         """End the script of a job that was deleted. In a resident worker, the job ends by itself."""
         self._limits.end(name, "deleted")
 
+    def hold(self, service: Service, *, must: bool) -> tuple[int, int] | None:
+        """See `Slots.hold`."""
+        with self._lock:
+            return self._slots.hold(service, must=must)
+
+    def let_go(self, cost: tuple[int, int]) -> None:
+        """See `Slots.let_go`."""
+        with self._lock:
+            self._slots.let_go(cost)
+        self._wake.set()
+
     def warm(self, service: Service) -> bool:
         """Tells whether a resident worker answers for the service."""
         return is_ours(service.script) and not service.skip_fetch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,7 +25,10 @@ from buoy.errors import (
     as_buoy_error,
 )
 
-__all__ = ["Denied", "Refused", "TooLarge", "body", "compact", "error_response", "json_body", "refuse_foreign", "sync"]
+__all__ = [
+    "Denied", "Refused", "TooLarge", "Unavailable", "body", "compact", "error_response", "json_body", "refuse_foreign",
+    "shaped", "sync",
+]  # fmt: skip
 
 #: What /run and /job take at most; larger inputs go through a bucket.
 BODY_LIMIT_BYTES = 64 << 20
@@ -43,6 +47,14 @@ class Denied(Refused):
 
     def __init__(self, message: str, hint: str = "", *, status: int = 401) -> None:
         super().__init__(message, hint, status=status)
+
+
+class Unavailable(Refused):
+    """An exposed service that does not answer now (503), or ended while it should have (502)."""
+
+    def __init__(self, message: str, hint: str = "", *, status: int = 503, retry_after_s: float = 1.0) -> None:
+        super().__init__(message, hint, status=status)
+        self.retry_after_s = retry_after_s
 
 
 class TooLarge(BuoyError):
@@ -78,11 +90,23 @@ def compact(data: Any, status: int = 200, headers: dict[str, str] | None = None)
 
 def error_response(request: Request, error: BuoyError) -> Response:
     """The error as JSON for whoever accepts that, as text (as upstream) for the rest."""
-    status = status_of(error)
-    headers = {"WWW-Authenticate": 'Basic realm="buoy"'} if status == 401 else None
     if "application/json" in request.headers.get("accept", "") or request.url.path.startswith("/page/"):
-        return JSONResponse({"error": error.record()}, status, headers)
-    return PlainTextResponse(str(error), status, headers)
+        return shaped(error)
+    status = status_of(error)
+    return PlainTextResponse(str(error), status, _headers(error, status))
+
+
+def shaped(error: BuoyError) -> Response:
+    """The error in its one JSON form."""
+    status = status_of(error)
+    return JSONResponse({"error": error.record()}, status, _headers(error, status))
+
+
+def _headers(error: BuoyError, status: int) -> dict[str, str]:
+    headers = {"WWW-Authenticate": 'Basic realm="buoy"'} if status == 401 else {}
+    if isinstance(error, Unavailable):
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+    return headers
 
 
 def refuse_foreign(request: Request, *, must_tell: bool = False) -> None:

@@ -18,6 +18,7 @@ from buoy.gateway import fdl_folder
 from buoy.gateway.auth import Credentials
 from buoy.gateway.dispatch import Dispatcher
 from buoy.gateway.events import Intake, Record
+from buoy.gateway.exposed import Exposed
 from buoy.gateway.minio import OUR_ARN, MinioEvents, MinioProcess
 from buoy.gateway.processes import end_leftovers
 from buoy.gateway.services import Service, service_from
@@ -83,6 +84,7 @@ class Node:
             self.state, self.store, self.services, data, self.slots,
             timeout_s=settings.job_timeout_s, idle_s=settings.idle_s,
         )  # fmt: skip
+        self.exposed = Exposed(self.services, data, self.dispatcher, settings.idle_s, self.state.notify)
         self.intake = Intake(self.state, self.store, self.services, self.dispatcher.wake)
         self.listing = Listing(self.intake, self.services, 30.0)
         self._sources: list[Any] = []
@@ -170,6 +172,7 @@ class Node:
         if self._started:
             self.listing.stop()
             self.dispatcher.stop()
+        self.exposed.stop()
         if self._minio:
             self._minio.stop()
         self.state.close()
@@ -209,6 +212,7 @@ class Node:
             self._events.refresh()
         self.listing.ask()
         self.dispatcher.wake()
+        self.exposed.wake()
         return service
 
     def remove(self, name: str, *, delete_data: bool) -> None:
@@ -217,6 +221,7 @@ class Node:
             service = self.service(name)
             del self.services[name]
             self.state.delete_service(name)
+        self.exposed.remove(name, delete_data=delete_data)
         used = {bucket for other in self.services.values() for bucket in other.buckets()}
         for bucket in service.buckets():
             if delete_data and bucket not in used:

@@ -23,6 +23,7 @@ _log = logging.getLogger(__name__)
 _UP = "up.json"
 #: How long open connections may take to end; live events end at once.
 _GRACE_S = 3
+_MESSAGE_LIMIT_BYTES = 64 << 20
 
 
 def serve(settings: Settings, started: Callable[[Node, str], None]) -> None:
@@ -61,13 +62,22 @@ class _Server(Server):
     """Tells when it is up, and the node as soon as it is asked to stop."""
 
     def __init__(self, node: Node, started: Callable[[], None]) -> None:
-        super().__init__(build(node), http="httptools", timeout_graceful_shutdown=_GRACE_S)
+        super().__init__(
+            build(node), http="httptools", ws="websockets-sansio", ws_max_size=_MESSAGE_LIMIT_BYTES,
+            timeout_graceful_shutdown=_GRACE_S,
+        )  # fmt: skip
         self._node = node
         self._started = started
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        self._node.exposed.start()
         self._started()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let exposed services finish what they have accepted, then end."""
+        await self._node.exposed.close()
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._node.ask_to_stop()

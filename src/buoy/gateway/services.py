@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from buoy.errors import ServiceError, StoreError
+from buoy.gateway.exposure import Exposure, exposure_of
 from buoy.store.names import check_bucket
 
 __all__ = ["BucketPath", "Service", "public", "quantity", "service_from"]
@@ -68,6 +69,8 @@ class Service:
     skip_fetch: bool
     definition: Json
     fdl: str = ""
+    #: How it is reached under `/system/services/<name>/exposed`, if it is.
+    exposure: Exposure | None = None
 
     def buckets(self) -> list[str]:
         """All buckets that it reads or writes."""
@@ -97,6 +100,11 @@ def service_from(body: object, *, token: str, owner: str = "", fdl: str = "") ->
         hint = "put the path of the script into the FDL file, or its text into the JSON"
         raise ServiceError(f"service {name}: there is no script", hint)
     environment = definition["environment"]
+    variables = environment["variables"] | environment["secrets"]
+    try:
+        exposure = exposure_of(name, definition["expose"], variables)
+    except ValueError as error:
+        raise ServiceError(f"service {name}: expose: {error}", "see services/gateway/README.md") from None
     return Service(
         name=name,
         script=definition["script"],
@@ -105,10 +113,11 @@ def service_from(body: object, *, token: str, owner: str = "", fdl: str = "") ->
         memory_bytes=round(quantity(definition["memory"] or "0")),
         inputs=tuple(_paths(name, "input", definition["input"])),
         outputs=tuple(_paths(name, "output", definition["output"])),
-        variables=environment["variables"] | environment["secrets"],
+        variables=variables,
         skip_fetch=definition["file_stage_in"],
         definition=definition,
         fdl=fdl,
+        exposure=exposure,
     )
 
 
@@ -300,7 +309,7 @@ _ENTRY: Fields = (
     ("options", _map, True),
 )
 _EXPOSE: Fields = (
-    ("min_scale", lambda value: _int(value) or 1, False),
+    ("min_scale", lambda value: 1 if value is None else _int(value), False),
     ("max_scale", lambda value: _int(value) or 10, False),
     ("api_port", _ints, True),
     ("cpu_threshold", lambda value: _int(value) or 80, False),

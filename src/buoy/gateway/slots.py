@@ -1,4 +1,4 @@
-"""How many jobs run at once, and whose turn it is."""
+"""How many jobs and instances run at once, and whose turn it is."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ class Slots:
         self._used_cpu: dict[str, int] = {}
         self._used_memory: dict[str, int] = {}
         self._lanes: dict[str, int] = {}
+        self._held_cpu = self._held_memory = 0
 
     def lanes(self, service: Service) -> int:
         """How many jobs of the service fit on the machine when it has it for itself."""
@@ -64,6 +65,29 @@ class Slots:
         """Count a job out."""
         self._count(service, -1)
 
+    def hold(self, service: Service, *, must: bool) -> tuple[int, int] | None:
+        """Count an instance of an exposed service in; returns what it holds, for `let_go`, or `None`: no room.
+
+        Args:
+            service: whose instance it is.
+            must: it runs whatever else does (its definition says so, or somebody waits for it). Then it holds memory
+                alone: most of the time it stands idle, and jobs need not leave a core to it.
+        """
+        cost = 0 if must else min(service.cpu_milli, self.cpu_milli), min(service.memory_bytes, self.memory_bytes)
+        if not must:
+            cpu = sum(self._used_cpu.values()) + self._held_cpu + cost[0]
+            memory = sum(self._used_memory.values()) + self._held_memory + cost[1]
+            if cpu > self.cpu_milli or memory > self.memory_bytes:
+                return None
+        self._held_cpu += cost[0]
+        self._held_memory += cost[1]
+        return cost
+
+    def let_go(self, cost: tuple[int, int]) -> None:
+        """Count an instance out."""
+        self._held_cpu -= cost[0]
+        self._held_memory -= cost[1]
+
     def _limit(self, service: Service, *, warm: bool) -> int:
         return self.lanes(service) + (AHEAD if warm else 0)
 
@@ -73,8 +97,8 @@ class Slots:
             return True  # nothing else runs, or the job only waits inside its worker
         if self.workers and busy >= self.workers:
             return False
-        cpu = sum(self._used_cpu.values()) + min(service.cpu_milli, self.cpu_milli)
-        memory = sum(self._used_memory.values()) + min(service.memory_bytes, self.memory_bytes)
+        cpu = sum(self._used_cpu.values()) + self._held_cpu + min(service.cpu_milli, self.cpu_milli)
+        memory = sum(self._used_memory.values()) + self._held_memory + min(service.memory_bytes, self.memory_bytes)
         return cpu <= self.cpu_milli and memory <= self.memory_bytes
 
     def _count(self, service: Service, change: int) -> None:

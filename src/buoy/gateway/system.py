@@ -10,6 +10,7 @@ import platform
 import socket
 import time
 from collections import deque
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,6 +20,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from buoy import machine
 from buoy.errors import UsageError
+from buoy.gateway.fleet import Fleet
 from buoy.gateway.http import compact, json_body, sync
 from buoy.gateway.joblog import tail
 from buoy.gateway.node import Node
@@ -99,7 +101,26 @@ class System:
         self._node.remove(request.path_params["service"], delete_data=request.query_params.get("delete_data") == "true")
         return Response(status_code=204)
 
+    async def stop(self, request: Request) -> Response:
+        """End the instances of an exposed service, until `start`."""
+        return self._ask(request, Fleet.stop)
+
+    async def start(self, request: Request) -> Response:
+        """Run an exposed service again."""
+        return self._ask(request, Fleet.start)
+
+    async def restart(self, request: Request) -> Response:
+        """Replace the instances of an exposed service; no request fails."""
+        return self._ask(request, Fleet.restart)
+
+    def _ask(self, request: Request, action: Callable[[Fleet], None]) -> Response:
+        service = self._node.service(request.path_params["service"])
+        action(self._node.exposed.fleet(service.name))
+        return compact(self._deployed(service))
+
     def _deployed(self, service: Service) -> dict[str, Any]:
+        if service.exposure is not None:
+            return self._deployed_instances(service)
         running = self._node.state.counts(service.name)["Running"]
         return {
             "service_name": service.name,
@@ -107,6 +128,23 @@ class System:
             "active_instances": max(running, int(self._node.dispatcher.loaded(service.name))),
             "affected_instances": 0,
             "resource_kind": "process",
+        }
+
+    def _deployed_instances(self, service: Service) -> dict[str, Any]:
+        fleet = self._node.exposed.look(service.name)
+        found: dict[str, Any] = {"state": "pending", "reason": "", "active_instances": 0}
+        if fleet:
+            found = fleet.status()
+        since = found.pop("since", None)
+        times = {"last_transition_time": stamp(since)} if since else {}
+        return {
+            "service_name": service.name,
+            "state": found["state"],
+            **({"reason": found["reason"]} if found["reason"] else {}),
+            **times,
+            "active_instances": found["active_instances"],
+            "affected_instances": found.get("affected_instances", 0),
+            "resource_kind": "exposed_service",
         }
 
     def _deployment(self, request: Request, _: bytes) -> Response:
@@ -117,11 +155,15 @@ class System:
         lines = request.query_params.get("tailLines", "200")
         if not lines.isdecimal() or not 1 <= int(lines) <= 1000:
             raise UsageError(f"tailLines={lines}", "a number from 1 to 1000")
-        log = self._node.dispatcher.log_path(f"worker-{service.name}")
+        exposed = service.exposure is not None
+        log = self._node.dispatcher.log_path(f"{'exposed' if exposed else 'worker'}-{service.name}")
         entries = [{"message": line} for line in tail(log, 200_000).splitlines()[-int(lines) :]]
         found: dict[str, Any] = {"service_name": service.name, "available": log.exists()}
         if not log.exists():
-            found["message"] = "no resident worker has run for this service; see the logs of its jobs"
+            found["message"] = (
+                "no instance has run yet" if exposed
+                else "no resident worker has run for this service; see the logs of its jobs"
+            )  # fmt: skip
         return compact({**found, "entries": entries})
 
     def _access_log(self, request: Request, _: bytes) -> Response:
