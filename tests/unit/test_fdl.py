@@ -38,8 +38,8 @@ def functions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def service(folder: Path, site: Site = SITE) -> dict[str, Any]:
-    document = render(Manifest.load(folder), site)
+def service(folder: Path, site: Site = SITE, variant: fdl.Variant = "async") -> dict[str, Any]:
+    document = render(Manifest.load(folder), site, variant)
     (cluster,) = document["functions"]["oscar"]
     found: dict[str, Any] = cluster[site.cluster_id]
     return found
@@ -59,9 +59,36 @@ def test_a_service_comes_from_manifest_and_site(functions: Path) -> None:
     }
 
 
+def test_an_exposed_service_comes_from_them_too(functions: Path) -> None:
+    site = msgspec.structs.replace(SITE, scale=(0, 3), rewrite_target=False)
+    assert service(functions / "tiny", site, "exposed") == {
+        "name": "tiny-live",
+        "cpu": "0.5",
+        "memory": "512Mi",
+        "image": "registry.example.org/sea/tiny-live:1.2-b3",
+        "script": "../script.sh",
+        "log_level": "CRITICAL",
+        "expose": {
+            "min_scale": 0,
+            "max_scale": 3,
+            "api_port": [8000],
+            "cpu_threshold": 80,
+            "rewrite_target": False,
+            "default_command": True,
+            "set_auth": True,
+            "health_path": "/v2/health/ready",
+        },
+        "environment": {"Variables": {"BUOY_MODEL": "tiny"}},
+    }
+    with pytest.raises(ServiceError, match="the least number of instances comes first"):
+        service(functions / "tiny", msgspec.structs.replace(SITE, scale=(3, 2)), "exposed")
+
+
 def test_a_gpu_is_asked_for_only_where_it_is_needed(functions: Path) -> None:
     manifest = msgspec.structs.replace(Manifest.load(functions / "tiny"), needs=Needs(gpu=True))
     (cluster,) = render(manifest, SITE)["functions"]["oscar"]
+    assert cluster["my-oscar"]["enable_gpu"] is True
+    (cluster,) = render(manifest, SITE, "exposed")["functions"]["oscar"]
     assert cluster["my-oscar"]["enable_gpu"] is True
 
 
@@ -109,6 +136,32 @@ class GoService(msgspec.Struct, forbid_unknown_fields=True):
     environment: GoEnvironment
 
 
+class GoExpose(msgspec.Struct, forbid_unknown_fields=True):
+    """Of the server (grycap/oscar v4 pkg/types/expose.go): it applies no defaults, so none may be absent."""
+
+    min_scale: int
+    max_scale: int
+    api_port: list[int]
+    cpu_threshold: int
+    rewrite_target: bool
+    default_command: bool
+    set_auth: bool
+    health_path: str
+
+
+class GoExposed(msgspec.Struct, forbid_unknown_fields=True):
+    """The fields of the server that our exposed services use."""
+
+    name: str
+    cpu: str
+    memory: str
+    image: str
+    script: str
+    log_level: str
+    expose: GoExpose
+    environment: GoEnvironment
+
+
 def written(functions: Path, folder: Path, site: str = "cluster_id: my-oscar\n") -> Path:
     folder.mkdir()
     (folder / fdl.SITE_FILE).write_text(site)
@@ -120,6 +173,9 @@ def test_the_types_are_those_of_the_go_clients(functions: Path, tmp_path: Path) 
     document = yaml.safe_load(written(functions, tmp_path / "fdl").read_text())
     (cluster,) = document["functions"]["oscar"]
     assert msgspec.convert(cluster["my-oscar"], GoService).cpu == "0.5"
+    exposed = yaml.safe_load((tmp_path / "fdl" / "tiny" / "exposed.yaml").read_text())
+    (cluster,) = exposed["functions"]["oscar"]
+    assert msgspec.convert(cluster["my-oscar"], GoExposed).expose.api_port == [8000]
 
 
 def test_oscar_python_reads_it_as_meant(functions: Path, tmp_path: Path) -> None:
@@ -128,8 +184,10 @@ def test_oscar_python_reads_it_as_meant(functions: Path, tmp_path: Path) -> None
         warnings.simplefilter("ignore")  # webdavclient3, which it imports, has invalid escapes in its strings
         from oscar_python.client import Client
     options = {"cluster_id": "my-oscar", "endpoint": "http://127.0.0.1:1", "user": "u", "password": "p", "ssl": "False"}
-    read = Client(options)._check_fdl_definition(str(path))
-    assert read == {**service(functions / "tiny", Site.load(path.parents[1])), "script": fdl.SCRIPT}
+    site = Site.load(path.parents[1])
+    for variant in fdl.VARIANTS:
+        read = Client(options)._check_fdl_definition(str(path.with_name(f"{variant}.yaml")))
+        assert read == {**service(functions / "tiny", site, variant), "script": fdl.SCRIPT}
 
 
 def test_the_server_reads_what_a_client_sends(functions: Path) -> None:
@@ -139,6 +197,11 @@ def test_the_server_reads_what_a_client_sends(functions: Path) -> None:
     assert read.variables["BUOY_MODEL"] == "tiny"
     assert read.inputs[0].holds("tiny", "input/2011/a.jpg")
     assert not read.inputs[0].holds("tiny", "output/a.jpg.json")
+    sent = json.loads(json.dumps({**service(functions / "tiny", variant="exposed"), "script": fdl.SCRIPT}))
+    exposure = service_from(sent, token="t").exposure
+    assert exposure is not None
+    assert (exposure.prefix, exposure.access) == ("/system/services/tiny-live/exposed", "basic")
+    assert (exposure.min_scale, exposure.max_scale, exposure.whole_path) == (1, 2, True)
 
 
 def test_the_text_is_marked_and_always_the_same(functions: Path, tmp_path: Path) -> None:
@@ -172,6 +235,8 @@ def test_text_that_some_reader_takes_for_something_else_is_quoted(value: str) ->
         ("outputs: []", "length >= 1"),
         ("log_level: LOUD", "Invalid enum value 'LOUD'"),
         ("cluster_id: 7", "Expected `str`"),
+        ("scale: [1, 0]", ">= 1"),
+        ("scale: 3", "Expected `array`"),
         ("input_folder: ../x", "matching regex"),
         ("input_folder: /x", "matching regex"),
         ("storage_provider: s3.mine", "matching regex"),
@@ -202,7 +267,8 @@ def test_the_script_is_posix_shell_and_hands_its_exit_code_on(tmp_path: Path) ->
 
 def test_the_command_writes_what_differs_and_checks_it(functions: Path) -> None:
     folder = functions.parent / "fdl"
-    files = [folder / "script.sh", folder / "other" / "async.yaml", folder / "tiny" / "async.yaml"]
+    models = [folder / model / f"{variant}.yaml" for model in ("other", "tiny") for variant in ("async", "exposed")]
+    files = [folder / "script.sh", *models]
     run = CliRunner()
     missing = run.invoke(command, ["--check"], standalone_mode=False)
     assert (missing.return_value, missing.stdout.splitlines()) == (1, [str(path) for path in files])
@@ -211,11 +277,11 @@ def test_the_command_writes_what_differs_and_checks_it(functions: Path) -> None:
     assert (first.return_value, first.stdout.splitlines()) == (0, [str(path) for path in files])
     assert run.invoke(command, [], standalone_mode=False).stdout == ""
     assert run.invoke(command, ["--check"], standalone_mode=False).return_value == 0
-    files[2].write_text(files[2].read_text().replace("0.5", "0.6"))
+    files[-1].write_text(files[-1].read_text().replace("0.5", "0.6"))
     stale = run.invoke(command, ["--check"], standalone_mode=False)
-    assert (stale.return_value, stale.stdout.splitlines()) == (1, [str(files[2])])
+    assert (stale.return_value, stale.stdout.splitlines()) == (1, [str(files[-1])])
     assert run.invoke(command, ["other", "--check"], standalone_mode=False).return_value == 0
-    assert run.invoke(command, ["tiny"], standalone_mode=False).stdout.splitlines() == [str(files[2])]
+    assert run.invoke(command, ["tiny"], standalone_mode=False).stdout.splitlines() == [str(files[-1])]
 
 
 def test_a_file_whose_model_is_gone_is_stale(functions: Path, tmp_path: Path) -> None:
@@ -226,7 +292,8 @@ def test_a_file_whose_model_is_gone_is_stale(functions: Path, tmp_path: Path) ->
     (folder / "own").mkdir()
     (folder / "own" / "service.yaml").write_text("# written by hand\n")
     stale = run.invoke(command, ["-o", str(folder), "--check"], standalone_mode=False)
-    assert (stale.return_value, stale.stdout.splitlines()) == (1, [str(folder / "other" / "async.yaml")])
+    gone = [str(folder / "other" / f"{variant}.yaml") for variant in fdl.VARIANTS]
+    assert (stale.return_value, stale.stdout.splitlines()) == (1, gone)
 
 
 def test_the_committed_files_are_fresh() -> None:
