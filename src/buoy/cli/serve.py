@@ -39,6 +39,9 @@ _File = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--rate", envvar="BUOY_RATE", default="", metavar="N/s", help="Requests of each caller: N/s, N/min, N/h.")
 @click.option("--cors", envvar="BUOY_CORS", metavar="ORIGIN", multiple=True,
               help="Let pages of this origin ask from a browser; repeatable.")  # fmt: skip
+@click.option("--streams", envvar="BUOY_STREAMS", type=_File, help="Cameras and videos to look at: a YAML list.")
+@click.option("--data", envvar="BUOY_SERVE_DATA", type=click.Path(file_okay=False, path_type=Path),
+              help="Where streams and what they have seen are kept.")  # fmt: skip
 @click.option("--max-upload", envvar="BUOY_MAX_UPLOAD", type=click.FloatRange(0.001, 4096), default=64.0,
               show_default=True, help="Largest upload, MiB.")  # fmt: skip
 @click.option("--max-wait", type=click.FloatRange(0.01, 3600), default=0.3, show_default=True,
@@ -49,7 +52,7 @@ def serve(
     models: tuple[str, ...], port: int, host: str, grpc_port: int | None,
     tls_cert: Path | None, tls_key: Path | None, tls: str | None, token_file: Path | None,
     oidc_issuer: str | None, oidc_audience: str | None, oidc_jwks: str | None,
-    oidc_require: tuple[str, ...], rate: str, cors: tuple[str, ...],
+    oidc_require: tuple[str, ...], rate: str, cors: tuple[str, ...], streams: Path | None, data: Path | None,
     max_upload: float, max_wait: float, callers: int | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Keep each MODEL (a name or a folder) in memory and answer requests over HTTP."""
@@ -74,6 +77,8 @@ def serve(
         rate,
         cors,
         grpc_port,
+        streams,
+        data,
     )
 
     def started(url: str, rpc: str) -> None:

@@ -28,6 +28,7 @@ from starlette.responses import (
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from buoy import web
 from buoy.errors import BuoyError, ExistsError, MissingError, UsageError
 from buoy.gateway.buckets import send_object
 from buoy.gateway.http import Denied, body, compact, refuse_foreign, sync
@@ -41,6 +42,8 @@ from buoy.web.multipart import Form
 __all__ = ["page_routes"]
 
 PAGES = Path(__file__).with_name("pages")
+#: What the pages of all services have.
+COMMON = Path(web.__file__).with_name("pages")
 _COOKIE = "buoy_session"
 _UPLOAD_LIMIT_BYTES = 64 << 20
 #: Results that one request looks through at most when it filters.
@@ -65,12 +68,16 @@ def page_routes(node: Node) -> list[BaseRoute]:
         Route("/page/upload", visitor(page.upload), methods=["POST"]),
         Route("/page/export", visitor(sync(page.export))),
         Route("/page/events", visitor(Live(node).events)),
-        Mount("/ui", _Files(directory=PAGES)),
+        Mount("/ui", _Files()),
     ]
 
 
 class _Files(StaticFiles):
     """The page's own files; asked for anew (and mostly unchanged) each time, so that an update is seen at once."""
+
+    def __init__(self) -> None:
+        super().__init__(directory=PAGES)
+        self.all_directories.append(COMMON)
 
     def file_response(self, *args: Any, **kwargs: Any) -> Response:
         response = super().file_response(*args, **kwargs)

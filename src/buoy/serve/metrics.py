@@ -9,7 +9,8 @@ Source of the format: the text-based exposition format 0.0.4 of Prometheus.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 __all__ = ["Counter", "Gauge", "Histogram", "Metrics"]
@@ -137,6 +138,8 @@ class Metrics:
         self.threads = Gauge("buoy_threads", "Threads within one run")
         self.batch_most = Gauge("buoy_batch_most", "Pictures in one run at the most")
         self.batch_size = Histogram("buoy_batch_size", "Pictures in the run that a picture was in", (1, 2, 4, 8, 16))
+        #: Asked for further numbers each time.
+        self.more: list[Callable[[], Iterable[Counter]]] = []
 
     def loaded(self, about: dict[str, Any]) -> None:
         """Note what an inference process says of itself."""
@@ -167,7 +170,8 @@ class Metrics:
     def text(self) -> str:
         """The page at /metrics."""
         lines = []
-        for metric in vars(self).values():
+        own = [each for each in vars(self).values() if isinstance(each, Counter | Histogram)]
+        for metric in (*own, *chain.from_iterable(ask() for ask in self.more)):
             lines += [f"# HELP {metric.name} {metric.about}.\n", f"# TYPE {metric.name} {metric.kind}\n"]
             lines += metric.samples()
         return "".join(lines)

@@ -18,6 +18,7 @@ _PARAMETERS: dict[str, tuple[dict[str, Any], str]] = {
     "iou": (_FRACTION, "Greatest overlap of two detections of a class."),
     "name": ({"type": "string", "maxLength": 512}, "What to call the picture in the result."),
     "accept": ({"type": "string"}, "Media type of the answer; before the Accept header."),
+    "width": ({"type": "integer", "minimum": 64, "maximum": 4096}, "Of the pictures at most, in pixels."),
     "deadline_ms": (
         {"type": "integer", "minimum": 1, "maximum": 3_600_000},
         "How long the picture may wait for its turn; also the header X-Deadline-Ms.",
@@ -26,10 +27,11 @@ _PARAMETERS: dict[str, tuple[dict[str, Any], str]] = {
 _STATUS = {
     "400": "A parameter or the form is wrong; the message names it.",
     "401": "No token, or a wrong one.",
-    "404": "There is no such model.",
+    "403": "Another site's page had the browser send it.",
+    "404": "There is no such model, stream or file.",
     "406": "None of the accepted media types can be had.",
     "408": "The body did not come in time.",
-    "409": "What is in the model's folder now cannot be loaded; the version before goes on.",
+    "409": "What is there already stands in the way, or what is to replace it cannot be loaded.",
     "413": "The upload is too large; the message names the setting.",
     "415": "The body is neither a picture nor a form with one.",
     "422": "The picture cannot be read.",
@@ -59,7 +61,7 @@ def document(routes: Sequence[Route], base_path: str) -> dict[str, Any]:
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "basic": {"type": "http", "scheme": "basic"},
             },
-            "schemas": {"Error": _error(), "TextError": _TEXT_ERROR},
+            "schemas": {"Error": _error(), "TextError": _TEXT_ERROR, **_of_streams()},
         },
     }
 
@@ -78,7 +80,7 @@ def _operation(route: Route) -> dict[str, Any]:
         "summary": route.about,
         "tags": [route.tag],
         "parameters": parameters,
-        "responses": {"200": {"description": "Done.", "content": {each: {} for each in route.gives}}},
+        "responses": {str(route.status): {"description": "Done.", "content": {each: {} for each in route.gives}}},
     }
     if route.open:
         operation["security"] = []
@@ -91,9 +93,10 @@ def _operation(route: Route) -> dict[str, Any]:
 
 def _failures(route: Route) -> list[str]:
     if route.takes:
-        return [status for status in _STATUS if status != "409"]
+        return [status for status in _STATUS if status != "409" or route.path == "/streams"]
     found = [] if route.open else ["400", "401"]
-    found += ["404"] if "{model}" in route.path else []
+    found += ["404"] if "{" in route.path else []
+    found += ["403", "409"] if route.method == "DELETE" else []
     found += ["409", "500"] if route.path.endswith("/load") else []
     return found + (["503"] if "ready" in route.path or route.path in _LOADED else [])
 
@@ -114,9 +117,22 @@ def _body(media_type: str, tag: str) -> dict[str, Any]:
         field = "files" if tag.startswith("DEEPaaS") else "file"
         properties = {field: {"type": "string", "contentMediaType": "application/octet-stream"}}
         return {"schema": {"type": "object", "required": [field], "properties": properties}}
+    if media_type == "application/x-www-form-urlencoded":
+        return {"schema": {"type": "object", "required": ["token"], "properties": {"token": {"type": "string"}}}}
+    if tag == "Live streams":
+        return {"schema": {"$ref": "#/components/schemas/StreamSpec"}}
     if media_type == "application/json":
         return {"schema": {"type": "object", "required": ["inputs"], "properties": {"inputs": {"type": "array"}}}}
     return {}
+
+
+def _of_streams() -> dict[str, Any]:
+    import msgspec
+
+    from buoy.streams.spec import StreamSpec
+
+    _, components = msgspec.json.schema_components([StreamSpec], ref_template="#/components/schemas/{name}")
+    return dict(components)
 
 
 def _error() -> dict[str, Any]:

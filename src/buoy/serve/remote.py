@@ -137,6 +137,11 @@ class Looker:
         if self.ready:
             self._worker.say(head, body)
 
+    async def pass_on(self, head: dict[str, Any], body: bytes = b"") -> None:
+        """As `tell`, and wait until it is on its way: whoever sends much waits for a process that is slow."""
+        if self.ready:
+            await self._worker.pass_on(head, body)
+
     async def replace(self) -> dict[str, Any]:
         """Load the model's folder again and answer with that from then on; no request is lost over it.
 
@@ -254,6 +259,7 @@ class Looker:
         self.first.set()
         if self.listener:
             if old and old.ready:
+                old.replaced = True
                 self.listener.worker_lost(self, "replaced by a new version")
             self.listener.worker_ready(self)
         if old:

@@ -31,8 +31,6 @@ class Route(NamedTuple):
     tag: str = "buoy"
     #: Of an answer that says yes.
     status: int = 200
-    #: What it may refuse beyond the usual: status codes.
-    refuses: tuple[str, ...] = ()
 
     @property
     def open(self) -> bool:

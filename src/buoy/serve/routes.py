@@ -7,6 +7,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from buoy import __version__
 from buoy.serve import deepaas, oip, query, repository
+from buoy.serve.live import page, sockets
+from buoy.serve.live import routes as live
 from buoy.serve.route import Route, Socket
 from buoy.serve.service import PARAMETERS, Service
 
@@ -16,7 +18,9 @@ _PICTURES = ("image/jpeg", "image/png", "image/tiff", "image/webp", "application
 
 
 async def index(service: Service, request: Request) -> Response:
-    """What is served here."""
+    """What is served here: the page for browsers, some lines for others."""
+    if "text/html" in request.headers.get("accept", ""):
+        return await page.page(service, request)
     lines = [f"buoy {__version__}", ""]
     for looker in service.lookers:
         known = looker.about.get("model", {})
@@ -24,7 +28,8 @@ async def index(service: Service, request: Request) -> Response:
         words = (looker.name, known.get("version", ""), f"({known.get('maturity', 'unknown')})", state)
         lines.append(" ".join(word for word in words if word))
     base = service.settings.base_path
-    lines += ["", f"POST {base}/predict", f"GET  {base}/openapi.json", f"GET  {base}/v2/health/ready"]
+    lines += ["", f"POST {base}/predict", f"GET  {base}/streams", f"GET  {base}/openapi.json"]
+    lines += [f"GET  {base}/v2/health/ready"]
     return PlainTextResponse("\n".join(lines) + "\n")
 
 
@@ -48,16 +53,26 @@ async def openapi(service: Service, request: Request) -> Response:
     return JSONResponse(document(ROUTES, service.settings.base_path))
 
 
+_LIVE = "Live streams"
 _OIP, _DEEPAAS = "Open Inference Protocol", "DEEPaaS V2"
 _ANSWERS = tuple(query.FORMS)
 _TENSORS = ("application/json", "application/octet-stream")
 
 ROUTES = (
-    Route("GET", "/", index, gives=("text/plain",)),
+    Route("GET", "/", index, gives=("text/plain", "text/html")),
+    Route("POST", "/session", page.enter, takes=("application/x-www-form-urlencoded",), gives=(), status=303),
+    Route("GET", "/ui/{file}", page.file, gives=("text/css", "text/javascript", "image/svg+xml")),
     Route("POST", "/predict", predict, PARAMETERS, _PICTURES, _ANSWERS),
     Route("POST", "/models/{model}/predict", predict, PARAMETERS, _PICTURES, _ANSWERS),
     Route("GET", "/metrics", metrics, gives=("text/plain",)),
     Route("GET", "/openapi.json", openapi),
+    Route("GET", "/streams", live.shows, tag=_LIVE),
+    Route("POST", "/streams", live.make, takes=("application/json",), tag=_LIVE, status=201),
+    Route("GET", "/streams/{stream}", live.show, tag=_LIVE),
+    Route("DELETE", "/streams/{stream}", live.remove, gives=(), tag=_LIVE, status=204),
+    Route("GET", "/streams/{stream}/mjpeg", live.mjpeg, ("width",), gives=("multipart/x-mixed-replace",), tag=_LIVE),
+    Route("GET", "/streams/{stream}/events", live.events, gives=("text/event-stream",), tag=_LIVE),
+    Route("GET", "/streams/{stream}/gaps", live.gaps, tag=_LIVE),
     Route("GET", "/v2", oip.server, tag=_OIP),
     Route("GET", "/v2/health/live", oip.live, tag=_OIP),
     Route("GET", "/v2/health/ready", oip.ready, tag=_OIP),
@@ -85,4 +100,7 @@ ROUTES = (
     ),
 )
 
-SOCKETS: tuple[Socket, ...] = ()
+SOCKETS = (
+    Socket("/streams/{stream}/ws", sockets.results),
+    Socket("/streams/{stream}/push", sockets.push),
+)

@@ -57,6 +57,7 @@ def run(
     metrics = Metrics()
     lookers = [Looker(process, max_wait_s=settings.max_wait_s, metrics=metrics) for process in processes]
     service = Service(settings, lookers, metrics, names)
+    service.prepare_live()
     server = _Server(service, started)
     server.run(sockets=[listener])
     for looker in lookers:
@@ -97,6 +98,7 @@ class _Server(Server):
             self._rpc_address = await self._rpc.start(self._service.settings.host, port)
         for looker in self._service.lookers:
             looker.start()
+        self._service.start_live()
         await super().startup(sockets)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hang_up)
         self._first = asyncio.create_task(self._tell())
@@ -125,7 +127,7 @@ class _Server(Server):
         """Finish what was accepted, then end the models."""
         self._service.draining = True
         stopping = asyncio.create_task(self._rpc.stop(_DRAIN_S)) if self._rpc else None
-        await super().shutdown(sockets)
+        await asyncio.gather(super().shutdown(sockets), self._service.close_live())
         if stopping:
             await stopping
         if self._first:

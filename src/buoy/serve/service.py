@@ -24,6 +24,7 @@ from buoy.serve.upload import Limits, Uploads
 from buoy.serve.visit import Visit
 
 if TYPE_CHECKING:
+    from buoy.serve.live.registry import Registry
     from buoy.serve.tracing import Tracing
 
 __all__ = ["PARAMETERS", "Service"]
@@ -50,6 +51,7 @@ class Service:
             origins=settings.cors,
         )
         self.tracing = _tracing()
+        self._live: Registry | None = None
         self.uploads = Uploads(Limits(settings.max_upload_bytes))
         #: Set when we have been asked to end: what was accepted is finished, nothing new begins.
         self.draining = False
@@ -57,6 +59,43 @@ class Service:
         for looker in lookers:
             metrics.pending.ask(partial(getattr, looker, "pending"), model=looker.name)
             metrics.ready.ask(partial(getattr, looker, "ready"), model=looker.name)
+
+    @property
+    def live(self) -> Registry:
+        """The streams; most services have none, and load nothing for them.
+
+        Raises:
+            UsageError: what the operator's file or the data folder says of streams cannot be used.
+        """
+        self._live = self._live or self._make_live()
+        self._live.start()
+        return self._live
+
+    def prepare_live(self) -> None:
+        """Read what is asked of streams, if anything is, before the service begins.
+
+        Raises:
+            UsageError: see `live`.
+        """
+        if self.settings.streams or self.settings.data:
+            self._live = self._make_live()
+
+    def start_live(self) -> None:
+        """Begin with the streams that were asked for."""
+        if self._live is not None:
+            self._live.start()
+
+    async def close_live(self) -> None:
+        """End the streams, if there are any."""
+        if self._live is not None:
+            await self._live.close()
+
+    def _make_live(self) -> Registry:
+        from buoy.serve.live.kept import read_file
+        from buoy.serve.live.registry import Registry
+
+        configured = read_file(self.settings.streams) if self.settings.streams else ()
+        return Registry(self.lookers, self.metrics, self.settings.data, configured)
 
     @property
     def ready(self) -> bool:

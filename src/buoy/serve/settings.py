@@ -45,6 +45,10 @@ class Settings:
     cors: tuple[str, ...] = ()
     #: 0 for a free one, `None` for no gRPC.
     grpc_port: int | None = None
+    #: The operator's file of streams.
+    streams: Path | None = None
+    #: Where streams and what they have seen are kept; without it they end with the service.
+    data: Path | None = None
 
     @property
     def scheme(self) -> str:

@@ -73,6 +73,8 @@ class Worker:
         self.about: dict[str, Any] = {}
         self.ready = False
         self.refusal: BuoyError | None = None
+        #: Another process has taken its place: what it still says of streams is of no interest.
+        self.replaced = False
         #: What it is looking at.
         self.running: dict[int, Asked] = {}
         self.start_s = 0.0
@@ -118,7 +120,7 @@ class Worker:
 
     def say(self, head: dict[str, Any], body: bytes = b"") -> None:
         """One message that is not answered."""
-        self._later(self._say(head, body))
+        self._later(self.pass_on(head, body))
 
     async def finish(self) -> None:
         """Wait until all that it looks at is answered, or it is gone."""
@@ -137,7 +139,8 @@ class Worker:
         self._senders.add(task)
         task.add_done_callback(self._senders.discard)
 
-    async def _say(self, head: dict[str, Any], body: bytes) -> None:
+    async def pass_on(self, head: dict[str, Any], body: bytes) -> None:
+        """As `say`, and wait until it is on its way."""
         async with self._sending:
             if self.ready and self._writer:
                 with suppress(ConnectionError):
@@ -176,6 +179,7 @@ class Worker:
 
     def _take(self, head: dict[str, Any], body: bytes) -> None:
         if "stream" in head:
-            self._answered(head, body, None)
+            if not self.replaced:
+                self._answered(head, body, None)
         elif asked := self.running.pop(head["id"], None):
             self._answered(head, body, asked)

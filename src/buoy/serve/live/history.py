@@ -1,0 +1,103 @@
+"""What a stream has seen so far: its gaps and its time series, kept over a restart where there is a folder."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from buoy.serve.live.clock import now
+from buoy.serve.live.kept import write_whole
+
+__all__ = ["Gap", "History"]
+
+#: The latest of them; a camera that fails every minute fills this in a week.
+_MOST_GAPS = 10_000
+_NOT_RUNNING = "the service was not running"
+
+
+class Gap(msgspec.Struct, frozen=True, kw_only=True):
+    """A time without frames: nothing is known of it, least of all that there were no animals."""
+
+    begin: str
+    #: Not yet over while this is absent.
+    end: str | None = None
+    reason: str
+
+
+class _Memory(msgspec.Struct, kw_only=True):
+    #: Up to when all is known: at the latest save, whether there were frames or a gap.
+    saved: str
+    gaps: list[Gap]
+    open: Gap | None = None
+
+
+class History:
+    """The gaps of one stream.
+
+    Args:
+        path: where it is kept; nothing is kept without.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._gaps: deque[Gap] = deque(maxlen=_MOST_GAPS)
+        self.open: Gap | None = None
+        #: Whether there is something that has not been saved.
+        self.fresh = False
+        if path is not None and path.exists():
+            self._load(path)
+
+    @property
+    def gaps(self) -> Sequence[Gap]:
+        """All that are known, the one that goes on as the last."""
+        return [*self._gaps, *([self.open] if self.open else [])]
+
+    def begin(self, reason: str, since: str) -> Gap | None:
+        """Frames have stopped; gives the gap if it is a new one."""
+        if self.open is not None:
+            return None
+        self.open = Gap(begin=since, reason=reason)
+        self.fresh = True
+        return self.open
+
+    def end(self, moment: str) -> Gap | None:
+        """Frames come again; gives the gap that is over, if there was one."""
+        if self.open is None:
+            return None
+        gap = Gap(begin=self.open.begin, end=max(moment, self.open.begin), reason=self.open.reason)
+        self._gaps.append(gap)
+        self.open = None
+        self.fresh = True
+        return gap
+
+    def document(self) -> bytes:
+        """All of it, to be written by `write`."""
+        self.fresh = False
+        return msgspec.json.encode(_Memory(saved=now(), gaps=list(self._gaps), open=self.open))
+
+    def write(self, document: bytes) -> None:
+        """Keep it; may be called in a thread.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        if self._path is not None:
+            write_whole(self._path, document)
+
+    def forget(self) -> None:
+        """The stream is gone for good."""
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+
+    def _load(self, path: Path) -> None:
+        try:
+            memory = msgspec.json.decode(path.read_bytes(), type=_Memory)
+        except (OSError, msgspec.MsgspecError):
+            path.replace(path.with_name(f"{path.name}.unreadable"))
+            return
+        self._gaps.extend(memory.gaps)
+        # What happened while we did not run is as unknown as what a dead camera would have shown.
+        self.open = memory.open or Gap(begin=memory.saved, reason=_NOT_RUNNING)

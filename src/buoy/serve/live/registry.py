@@ -1,0 +1,287 @@
+"""All streams of the service: made, told to the models' processes, followed, kept, and ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from buoy.errors import StoreError, UsageError
+from buoy.serve.live import gauges
+from buoy.serve.live.clock import now
+from buoy.serve.live.history import History
+from buoy.serve.live.kept import Kept
+from buoy.serve.live.stream import Origin, Stream, open_sinks
+from buoy.serve.live.viewing import Viewers
+from buoy.serve.metrics import Metrics
+from buoy.serve.refusals import Conflict, NotReady, Unknown
+from buoy.serve.remote import Looker
+from buoy.streams.spec import StreamSpec
+
+__all__ = ["Registry"]
+
+_log = logging.getLogger("buoy.serve.live")
+
+#: Streams at once.
+_MOST = 64
+#: For a stream to end when asked to, and for its sinks to send what waits.
+_SHUT_S, _SINKS_S = 5.0, 10.0
+#: Viewers that have not left so long after their stream are cut off.
+_LEAVE_S = 2.0
+_SAVE_S = 10.0
+
+
+class Registry:
+    """The streams, by name. It listens to the models' processes, and opens the streams again in each new one.
+
+    Args:
+        lookers: the models.
+        metrics: which show the streams' numbers.
+        data: where streams that were made over the API are kept; without it they end with the service.
+        configured: the operator's streams.
+
+    Raises:
+        UsageError: a configured or kept stream names a model that is not here, or has a sink that cannot be used.
+    """
+
+    def __init__(
+        self, lookers: Sequence[Looker], metrics: Metrics, data: Path | None, configured: Sequence[StreamSpec] = ()
+    ) -> None:
+        self.viewers = Viewers()
+        self._lookers = lookers
+        self._data = data
+        self._kept = Kept(data)
+        self._streams: dict[str, Stream] = {}
+        self._tending: asyncio.Task[None] | None = None
+        self._closing = False
+        self._told_of_disk = False
+        for spec in configured:
+            self._make(spec, "file")
+        for spec, ended in self._kept.load():
+            if spec.name in self._streams:
+                _log.warning("the operator's file has a stream of that name", extra={"fields": {"stream": spec.name}})
+            elif ended:
+                self._make(spec, "api").said_state("ended", "it had ended before the service was started again", now())
+            else:
+                self._make(spec, "api")
+        metrics.more.append(lambda: gauges.of(self))
+
+    # What the routes ask
+
+    @property
+    def keeps(self) -> bool:
+        """Whether streams that are made over the API outlive the service."""
+        return self._data is not None
+
+    def __iter__(self) -> Iterator[Stream]:
+        return iter(self._streams.values())
+
+    def find(self, name: str) -> Stream:
+        """The stream of that name.
+
+        Raises:
+            Unknown: there is none.
+        """
+        found = self._streams.get(name)
+        if found is None:
+            names = ", ".join(self._streams) or "none; make one with POST /streams"
+            raise Unknown(f"there is no stream {name[:60]!r} here", f"streams here: {names}")
+        return found
+
+    async def add(self, spec: StreamSpec) -> Stream:
+        """Make a stream, and begin to look.
+
+        Raises:
+            Conflict: there is one of that name, or there are too many.
+            UsageError: there is no such model, or a sink cannot be used.
+            StoreError: it cannot be kept.
+        """
+        if self._closing:
+            raise NotReady("the service is about to end", "send it again: another instance may take it")
+        if spec.name in self._streams:
+            raise Conflict(f"there is a stream {spec.name} already", "give it another name, or delete that one first")
+        if len(self._streams) >= _MOST:
+            raise Conflict(f"there are {_MOST} streams, which is the most", "delete one that is not needed")
+        stream = self._make(spec, "api")
+        try:
+            self._keep()
+        except StoreError:
+            await self._end(stream)
+            raise
+        self._open(stream)
+        return stream
+
+    async def remove(self, name: str) -> None:
+        """End a stream, and forget it.
+
+        Raises:
+            Unknown: there is none.
+            Conflict: it stands in the operator's file.
+        """
+        stream = self.find(name)
+        if stream.origin == "file":
+            raise Conflict(f"the stream {name} stands in the operator's file", "take it out there, and start again")
+        await self._shut([stream])
+        await self._end(stream)
+        stream.history.forget()
+        self._keep()
+
+    @contextmanager
+    def watching(self, stream: Stream, width: int) -> Iterator[None]:
+        """Pictures are wanted for as long as this lasts, at most so wide."""
+        stream.widths[width] += 1
+        self._watch(stream)
+        try:
+            yield
+        finally:
+            stream.widths[width] -= 1
+            stream.widths += type(stream.widths)()  # drops what is zero
+            self._watch(stream)
+
+    # What the models' processes tell
+
+    def start(self) -> None:
+        """Begin to listen, if that has not been done; needs a running loop."""
+        if self._tending:
+            return
+        self._tending = asyncio.create_task(self._tend())
+        for looker in self._lookers:
+            looker.listener = self
+            if looker.ready:
+                self.worker_ready(looker)
+
+    def event(self, head: dict[str, Any], body: bytes) -> None:
+        """Something happened in a stream; see `buoy.streams.host`."""
+        stream = self._streams.get(head["stream"])
+        if stream is None:
+            return
+        try:
+            self._take(stream, head, body)
+        except Exception:
+            _log.exception("fault", extra={"fields": {"stream": stream.spec.name, "event": head.get("event")}})
+
+    def worker_ready(self, looker: Looker) -> None:
+        """Open this model's streams in its new process."""
+        for stream in self:
+            if stream.looker is looker and not stream.over:
+                self._open(stream)
+
+    def worker_lost(self, looker: Looker, how: str) -> None:
+        """The process is gone, and its streams with it."""
+        for stream in self:
+            if stream.looker is looker and not stream.over:
+                stream.lost(f"the process that looks at it ended: {how}", now())
+
+    async def close(self) -> None:
+        """End every stream, send and save what there is, and let the viewers go."""
+        self._closing = True
+        if self._tending:
+            self._tending.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._tending
+        await self._shut(list(self))
+        for stream in self:
+            stream.end()
+        await asyncio.gather(self.viewers.end(_LEAVE_S), *(self._close_sinks(stream) for stream in self))
+        await self._save(everything=True)
+
+    def _take(self, stream: Stream, head: dict[str, Any], body: bytes) -> None:
+        if counts := head.get("counts"):
+            stream.totals.reach(counts)
+        if head["event"] == "frame":
+            at = len(body) - head["jpeg_bytes"]
+            stream.said_frame(head, body[:at], body[at:])
+        elif head["event"] == "state":
+            fields = {"stream": stream.spec.name, "state": head["state"]}
+            stream.said_state(head["state"], head.get("reason", ""), head["since"])
+            _log.info("stream", extra={"fields": {**fields, "reason": stream.reason}})
+            if head["state"] == "ended":
+                stream.totals.close()
+                if not stream.shutting:
+                    self._keep_if_possible()
+        else:
+            stream.said_counts()
+
+    def _make(self, spec: StreamSpec, origin: Origin) -> Stream:
+        history = History(self._data / "history" / f"{spec.name}.json" if self._data else None)
+        stream = Stream(spec, origin, self._looker(spec), history, open_sinks(spec, self._data))
+        self._streams[spec.name] = stream
+        return stream
+
+    def _looker(self, spec: StreamSpec) -> Looker:
+        names = ", ".join(looker.name for looker in self._lookers)
+        if not spec.model and len(self._lookers) > 1:
+            raise UsageError(f"{spec.name}: several models are served here", f"name one as its model: {names}")
+        for looker in self._lookers:
+            if spec.model in ("", looker.name):
+                return looker
+        raise UsageError(f"{spec.name}: there is no model {spec.model[:60]!r} here", f"models here: {names}")
+
+    def _open(self, stream: Stream) -> None:
+        head = {"op": "open", "stream": stream.spec.name, "spec": msgspec.to_builtins(stream.spec)}
+        stream.looker.tell(head)
+        stream.watched = 0
+        self._watch(stream)
+
+    def _watch(self, stream: Stream) -> None:
+        wanted = max([*stream.widths, stream.sinks.picture_width if stream.sinks else 0], default=0)
+        if wanted != stream.watched:
+            stream.watched = wanted
+            stream.looker.tell({"op": "watch", "stream": stream.spec.name, "width": wanted})
+            if not wanted:
+                stream.pictures.forget()  # it would be an old one to whoever comes next
+
+    async def _shut(self, streams: Sequence[Stream]) -> None:
+        for stream in streams:
+            stream.shutting = True
+            if not stream.over:
+                stream.looker.tell({"op": "shut", "stream": stream.spec.name})
+        for _ in range(int(_SHUT_S / 0.02)):
+            if all(stream.over or not stream.looker.ready for stream in streams):
+                return
+            await asyncio.sleep(0.02)
+
+    async def _end(self, stream: Stream) -> None:
+        self._streams.pop(stream.spec.name, None)
+        stream.end()
+        await self._close_sinks(stream)
+
+    async def _close_sinks(self, stream: Stream) -> None:
+        if stream.sinks:
+            await asyncio.to_thread(stream.sinks.close, _SINKS_S)
+
+    async def _tend(self) -> None:
+        """See to alerts every second, and to the disk now and then."""
+        while True:
+            for _ in range(round(_SAVE_S)):
+                await asyncio.sleep(1.0)
+                for stream in self:
+                    stream.see_alerts()
+            await self._save()
+
+    def _keep(self) -> None:
+        self._kept.save([(stream.spec, stream.ended) for stream in self if stream.origin == "api"])
+
+    def _keep_if_possible(self) -> None:
+        with suppress(StoreError):
+            self._keep()
+
+    async def _save(self, *, everything: bool = False) -> None:
+        if self._data is None:
+            return
+        for stream in list(self):
+            if stream.over and not everything and not stream.history.fresh:
+                continue
+            try:
+                await asyncio.to_thread(stream.history.write, stream.history.document())
+                self._told_of_disk = False
+            except StoreError as error:
+                stream.history.fresh = True
+                if not self._told_of_disk:
+                    self._told_of_disk = True
+                    _log.error("the streams' history cannot be saved", extra={"fields": dict(error.record())})
