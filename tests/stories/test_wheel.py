@@ -22,8 +22,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names} == {"buoy", f"{'-'.join(wheel.name.split('-')[:2])}.dist-info"}
-    assert {"buoy/py.typed", "buoy/gateway/pages/index.html", "buoy/gateway/pages/style.css"} <= set(names)
-    assert "buoy/serve/rpc/inference.pb" in names
+    files = {"gateway/pages/index.html", "serve/live/pages/live.js", "web/pages/base.css", "serve/rpc/inference.pb"}
+    assert {"buoy/py.typed", *(f"buoy/{file}" for file in files)} <= set(names)
     strays = [name for name in names if name.endswith((".pyc", ".onnx", ".db")) or "test" in name]
     assert strays == []
 

@@ -59,7 +59,7 @@ class Feed(Generic[T]):
 
     async def after(self, number: int, patience_s: float) -> News[T]:
         """What came after an item; waits for it for so long."""
-        if self.last <= number and not self._ended:
+        if not self._ended and not (self._kept and self._kept[-1][0] > number):
             try:
                 async with asyncio.timeout(patience_s):
                     await self._change.wait()

@@ -1,0 +1,367 @@
+"""Live streams over real HTTP: made, watched, kept, ended."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import socket as sockets
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import cv2
+import httpx2
+import numpy as np
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from support.live import events_of, parts_of, pushing, socket
+from support.serve import Served, serving
+from support.tiny import make_model, picture_with_squares
+
+pytest.importorskip("buoy.streams.series", reason="nothing looks at streams yet")
+
+_names = (f"s{number}" for number in itertools.count())
+
+
+def jpeg(*cells: tuple[int, int]) -> bytes:
+    return cv2.imencode(".jpg", cv2.cvtColor(picture_with_squares(*cells), cv2.COLOR_RGB2BGR))[1].tobytes()
+
+
+ONE, TWO = jpeg((1, 2)), jpeg((0, 0), (2, 3))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model(tmp_path_factory.mktemp("functions"))
+
+
+@pytest.fixture(scope="module")
+def served(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serving(tmp_path_factory.mktemp("live"), model, options=("--max-upload", "2")) as served:
+        yield served
+
+
+@pytest.fixture
+def http(served: Served) -> Iterator[httpx2.Client]:
+    with served.client() as http:
+        yield http
+
+
+@pytest.fixture
+def stream(http: httpx2.Client) -> Iterator[str]:
+    name = next(_names)
+    assert make(http, name).status_code == 201
+    yield name
+    http.delete(f"/streams/{name}")
+
+
+def make(http: httpx2.Client, name: str, **spec: Any) -> httpx2.Response:
+    return http.post("/streams", json={"name": name, "source": "push:", **spec})
+
+
+def error(answer: httpx2.Response) -> dict[str, str]:
+    record: dict[str, str] = answer.json()["error"]
+    assert set(record) == {"class", "message", "hint"}
+    return record
+
+
+def next_of(kind: str, events: Iterator[tuple[str, str, dict[str, Any]]]) -> dict[str, Any]:
+    return next(data for _, name, data in events if name == kind)
+
+
+def test_what_is_seen_comes_out_as_events_messages_and_pictures(
+    served: Served, http: httpx2.Client, stream: str
+) -> None:
+    with pushing(served, stream, TWO), http.stream("GET", f"/streams/{stream}/mjpeg?width=64") as pictures:
+        assert pictures.headers["content-type"].startswith("multipart/x-mixed-replace")
+        event = next_of("frame", events_of(http, stream))
+        with socket(served, f"/streams/{stream}/ws") as out:
+            messages = map(json.loads, out)
+            assert next(messages)["event"] == "state"
+            message = next(each for each in messages if each["event"] == "frame")
+        for found in (event, message):
+            assert found["record"]["schema"] == "buoy.result/1"
+            assert found["record"]["input"]["frame"]["stream"] == stream
+            assert [each["label"] for each in found["record"]["detections"]] == ["bright", "bright"]
+            counts = found["counts"]
+            assert counts["received"] == counts["processed"] + sum(counts["dropped"].values()) + counts["in_flight"]
+        drawn = cv2.imdecode(np.frombuffer(next(parts_of(pictures)), np.uint8), cv2.IMREAD_COLOR)
+    assert drawn.shape == (64, 64, 3)
+    view = http.get(f"/streams/{stream}").json()
+    assert view["latest"]["found"] == {"bright": 2}
+    assert view["model"]["maturity"] == "demo"
+    assert stream in [each["name"] for each in http.get("/streams").json()["streams"]]
+
+
+def test_pictures_are_drawn_only_while_somebody_watches(served: Served, http: httpx2.Client, stream: str) -> None:
+    def viewers() -> float:
+        return served.metric("buoy_stream_viewers", stream=stream)
+
+    with pushing(served, stream, ONE):
+        assert viewers() == 0
+        with http.stream("GET", f"/streams/{stream}/mjpeg") as answer:
+            pictures = parts_of(answer)
+            next(pictures)
+            assert viewers() == 1
+            pictures.close()
+        served.until(lambda: viewers() == 0)
+
+
+def test_a_client_that_pushes_gets_its_answers_and_is_told_of_what_is_no_picture(served: Served, stream: str) -> None:
+    with socket(served, f"/streams/{stream}/push?answers=1") as both:
+        both.send(b"no picture")
+        both.send("no sense")
+        both.send(json.dumps({"captured": "2026-01-31T12:00:00.000Z"}))
+        both.send(ONE)
+        messages = list(itertools.takewhile(lambda each: each["event"] != "frame", map(json.loads, both)))
+        told = [each["error"]["message"] for each in messages if each["event"] == "error"]
+        assert told == ["this is no JPEG", "this text is not understood"]
+        both.send(json.dumps({"captured": "2026-01-31T12:00:01.000Z"}))
+        both.send(TWO)
+        found = next(each for each in map(json.loads, both) if each["event"] == "frame")
+    assert found["record"]["input"]["frame"]["captured"] == "2026-01-31T12:00:01.000Z"
+    assert len(found["record"]["detections"]) == 2
+
+
+def test_a_message_over_the_upload_limit_ends_the_connection(served: Served, stream: str) -> None:
+    with socket(served, f"/streams/{stream}/push") as out:
+        out.send(b"\xff\xd8\xff" + bytes((2 << 20) + 1))
+        with pytest.raises(ConnectionClosed) as closed:
+            out.recv(timeout=30)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1009
+
+
+def test_the_latest_client_to_push_takes_over(served: Served, stream: str) -> None:
+    with socket(served, f"/streams/{stream}/push") as first, socket(served, f"/streams/{stream}/push?answers=1") as new:
+        with pytest.raises(ConnectionClosed) as closed:
+            first.recv(timeout=30)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 4409
+        new.send(ONE)
+        assert any(each["event"] == "frame" for each in map(json.loads, new))
+
+
+def test_events_go_on_where_they_were_cut(served: Served, http: httpx2.Client, stream: str) -> None:
+    with socket(served, f"/streams/{stream}/push?answers=1") as both:
+        events = events_of(http, stream)
+        next(events)
+        both.send(ONE)
+        cut = next(number for number, name, _ in events if name == "frame")
+        both.send(TWO)
+        next(each for each in map(json.loads, both) if len(each.get("record", {}).get("detections", [])) == 2)
+        again = events_of(http, stream, **{"Last-Event-ID": cut})
+        frame = next_of("frame", again)
+    assert len(frame["record"]["detections"]) == 2
+
+
+def test_a_viewer_that_takes_nothing_holds_up_nobody(served: Served, http: httpx2.Client, stream: str) -> None:
+    with ExitStack() as cleanup, pushing(served, stream, ONE, TWO, pause_s=0.005):
+        hanging: list[sockets.socket] = []
+        cleanup.callback(lambda: [connection.close() for connection in hanging])
+        for path in ("mjpeg?width=4096", "events", "events"):
+            connection = sockets.create_connection(served.address)
+            connection.setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, 1024)
+            connection.sendall(f"GET /streams/{stream}/{path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            hanging.append(connection)
+        events = events_of(http, stream)
+        numbers = [next_of("frame", events)["record"]["input"]["frame"]["number"] for _ in range(200)]
+        assert numbers == sorted(numbers)
+
+
+@pytest.mark.parametrize(
+    ("spec", "status", "says"),
+    [
+        ({"name": "Not A Name"}, 400, "name"),
+        ({"name": "x", "model": "nowhere"}, 400, "nowhere"),
+        ({"name": "x", "colour": "red"}, 400, "colour"),
+        ({"name": "x", "lines": [{"name": "a", "start": [0, 0], "end": [1, 1]}]}, 400, "track"),
+    ],
+)
+def test_a_wrong_stream_is_refused_with_what_is_wrong(
+    http: httpx2.Client, spec: dict[str, Any], status: int, says: str
+) -> None:
+    answer = make(http, **spec)
+    assert answer.status_code == status
+    assert says in error(answer)["message"]
+
+
+def test_what_is_no_json_is_refused(http: httpx2.Client) -> None:
+    assert http.post("/streams", content=b"{").status_code == 400
+    assert http.post("/streams", content=b"{}", headers={"Content-Type": "text/plain"}).status_code == 415
+    assert http.post("/streams", content=b" " * (2 << 20)).status_code == 413
+    for path in ("", "/mjpeg", "/events", "/gaps"):
+        assert error(http.get(f"/streams/nowhere{path}"))["class"] == "Unknown"
+    for width in ("1", "x", "5000"):
+        assert http.get(f"/streams/nowhere/mjpeg?width={width}").status_code in (400, 404)
+
+
+def test_a_name_can_be_used_once_until_it_is_free_again(served: Served, http: httpx2.Client, stream: str) -> None:
+    assert make(http, stream).status_code == 409
+    with socket(served, f"/streams/{stream}/ws") as out:
+        assert http.delete(f"/streams/{stream}").status_code == 204
+        assert [json.loads(each)["state"] for each in out if '"state"' in each][-1] == "ended"
+    assert http.delete(f"/streams/{stream}").status_code == 404
+    assert make(http, stream).status_code == 201
+
+
+def test_a_source_of_its_own_takes_no_pushes(served: Served, http: httpx2.Client, tmp_path: Path) -> None:
+    name = next(_names)
+    make(http, name, source=str(tmp_path))
+    with pytest.raises(InvalidStatus) as refused, socket(served, f"/streams/{name}/push"):
+        pass
+    assert refused.value.response.status_code == 409
+    http.delete(f"/streams/{name}")
+
+
+def test_passwords_are_in_no_answer(http: httpx2.Client) -> None:
+    name = next(_names)
+    source = "rtsp://guest:hunter2@127.0.0.1:1/cam?token=hunter2&channel=1"
+    answer = make(http, name, source=source, sinks=[{"kind": "webhook", "to": "https://u:hunter2@h.example/hunter2"}])
+    assert answer.status_code == 201
+    assert answer.json()["spec"]["source"] == "rtsp://guest:***@127.0.0.1:1/cam?token=***&channel=1"
+    assert "--data" in answer.json()["note"]
+    said = [answer.text, http.get("/streams").text, http.get(f"/streams/{name}").text, http.get("/metrics").text]
+    http.delete(f"/streams/{name}")
+    assert "hunter2" not in "".join(said)
+
+
+def test_streams_that_were_made_outlive_the_service(model: Path, tmp_path: Path) -> None:
+    configured = tmp_path / "streams.yaml"
+    configured.write_text("- name: fixed\n  source: 'push:'\n")
+    options = ("--data", str(tmp_path / "data"), "--streams", str(configured))
+    with serving(tmp_path, model, options=options) as served, served.client() as http:
+        answer = make(http, "made", source="rtsp://guest:hunter2@127.0.0.1:1/cam")
+        assert answer.json()["kept"]
+        kept = tmp_path / "data" / "streams.json"
+        assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+        assert "hunter2" in kept.read_text()
+        assert error(http.delete("/streams/fixed"))["class"] == "Conflict"
+        assert served.stop() == 0
+    with serving(tmp_path, model, options=options) as served, served.client() as http:
+        views = {each["name"]: each for each in http.get("/streams").json()["streams"]}
+        assert {name: view["origin"] for name, view in views.items()} == {"fixed": "file", "made": "api"}
+        with pushing(served, "fixed", ONE):
+            next_of("frame", events_of(http, "fixed"))
+        found = http.get("/streams/fixed/gaps").json()["gaps"]
+        assert "the service was not running" in [gap["reason"] for gap in found]
+        assert http.delete("/streams/made").status_code == 204
+    assert "hunter2" not in kept.read_text()
+
+
+def test_a_crash_is_a_gap_after_which_the_stream_goes_on(served: Served, http: httpx2.Client, stream: str) -> None:
+    with pushing(served, stream, ONE):
+        events = events_of(http, stream)
+        before = next_of("frame", events)["counts"]
+        os.kill(served.children[0], signal.SIGKILL)
+        assert next(data for _, name, data in events if name == "state" and data["state"] == "gap")
+        after = next_of("frame", events)["counts"]
+    assert after["received"] > before["received"]
+    assert after["received"] == after["processed"] + sum(after["dropped"].values()) + after["in_flight"]
+    gap = http.get(f"/streams/{stream}/gaps").json()["gaps"][-1]
+    assert "SIGKILL" in gap["reason"]
+    assert gap["begin"] < gap["end"]
+
+
+def test_the_numbers_of_streams_are_among_the_metrics(served: Served, http: httpx2.Client, stream: str) -> None:
+    with socket(served, f"/streams/{stream}/push?answers=1") as both:
+        both.send(ONE)
+        next(each for each in map(json.loads, both) if each["event"] == "frame")
+    assert served.metric("buoy_stream_frames_received_total", stream=stream) >= 1
+    assert served.metric("buoy_stream_frames_processed_total", stream=stream) == 1
+    http.delete(f"/streams/{stream}")
+    assert f'stream="{stream}"' not in http.get("/metrics").text
+
+
+def test_another_sites_page_cannot_listen_or_change_anything(served: Served, http: httpx2.Client, stream: str) -> None:
+    for path in ("ws", "push"):
+        with (
+            pytest.raises(InvalidStatus) as refused,
+            socket(served, f"/streams/{stream}/{path}", origin="https://evil.example"),
+        ):
+            pass
+        assert refused.value.response.status_code == 403
+        assert json.loads(refused.value.response.body)["error"]["class"] == "Foreign"
+    foreign = {"Origin": "https://evil.example"}
+    assert http.delete(f"/streams/{stream}", headers=foreign).status_code == 403
+    assert http.post("/streams", json={"name": "x", "source": "push:"}, headers=foreign).status_code == 403
+    with socket(served, f"/streams/{stream}/ws", origin=served.url):
+        pass
+
+
+def test_a_browser_gets_in_with_the_token_once_and_then_with_its_cookie(model: Path, tmp_path: Path) -> None:
+    base = "/system/services/fish-live/exposed"
+    env = {"BUOY_TOKEN": "correct-horse", "OSCAR_SERVICE_NAME": "fish-live", "OSCAR_SERVICE_BASE_PATH": base}
+    html = {"Accept": "text/html"}
+    with serving(tmp_path, model, **env) as served:
+        root = served.url.removesuffix(base)
+        for prefix in (base, ""):  # both values of rewrite_target
+            with httpx2.Client(base_url=root, timeout=60) as http:
+                asked = http.get(f"{prefix}/", headers=html)
+                assert 'action="session"' in asked.text
+                assert f'<base href="{base}/">' in asked.text
+                assert http.get(f"{prefix}/streams").status_code == 401
+                assert (
+                    "www-authenticate" not in http.get(f"{prefix}/streams", headers={"Sec-Fetch-Dest": "empty"}).headers
+                )
+                assert http.get(f"{prefix}/?token=wrong", headers=html).status_code == 401
+                let_in = http.get(f"{prefix}/?token=correct-horse", headers=html)
+                assert (let_in.status_code, let_in.headers["location"]) == (303, f"{base}/")
+                cookie = let_in.headers["set-cookie"]
+                assert cookie.startswith("oscar_service_fish_live_auth=")
+                assert all(each in cookie for each in ("HttpOnly", "SameSite=Strict", f"Path={base}"))
+                form = http.post(f"{prefix}/session", data={"token": "correct-horse"})
+                assert (form.status_code, form.headers["set-cookie"]) == (303, cookie)
+                kept = {"Cookie": cookie.partition(";")[0]}
+                assert http.get(f"{prefix}/streams", headers=kept).status_code == 200
+                assert "token" not in http.get(f"{prefix}/", headers={**html, **kept}).text.lower()
+                foreign = {**kept, "Origin": "https://evil.example"}
+                assert (
+                    http.post(f"{prefix}/streams", json={"name": "x", "source": "push:"}, headers=foreign).status_code
+                    == 403
+                )
+                name = next(_names)
+                assert (
+                    http.post(f"{prefix}/streams", json={"name": name, "source": "push:"}, headers=kept).status_code
+                    == 201
+                )
+            with socket(served, f"/streams/{name}/ws", additional_headers=kept) as out:
+                assert json.loads(out.recv(timeout=30))["event"] == "state"
+            with pytest.raises(InvalidStatus) as refused, socket(served, f"/streams/{name}/ws"):
+                pass
+            assert refused.value.response.status_code == 401
+
+
+def test_the_page_and_its_files_allow_nothing_from_elsewhere(http: httpx2.Client) -> None:
+    page = http.get("/", headers={"Accept": "text/html,*/*;q=0.8"})
+    assert page.headers["content-type"].startswith("text/html")
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    for name in ("base.css", "live.css", "live.js", "buoy.svg"):
+        found = http.get(f"/ui/{name}")
+        assert found.status_code == 200, name
+        assert http.get(f"/ui/{name}", headers={"If-None-Match": found.headers["etag"]}).status_code == 304
+    for name in ("..%2froutes.py", "index.html", "nothing.js"):
+        assert http.get(f"/ui/{name}").status_code == 404
+    assert http.get("/").headers["content-type"].startswith("text/plain")
+
+
+def test_asked_to_end_it_lets_its_viewers_go_and_ends(model: Path, tmp_path: Path) -> None:
+    with serving(tmp_path, model) as served, served.client() as http:
+        make(http, "cam")
+        with pushing(served, "cam", ONE), http.stream("GET", "/streams/cam/mjpeg") as answer:
+            pictures = parts_of(answer)
+            next(pictures)
+            with socket(served, "/streams/cam/ws") as out:
+                began_s = time.monotonic()
+                assert served.stop() == 0
+                assert time.monotonic() - began_s < 20
+                assert [json.loads(each)["state"] for each in out if '"state"' in each][-1] == "ended"
+            assert all(isinstance(each, bytes) for each in pictures)

@@ -1,0 +1,74 @@
+"""Pictures sent into a stream, and what comes out of it."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx2
+from websockets.sync.client import ClientConnection, connect
+
+from support.serve import Served
+
+__all__ = ["events_of", "parts_of", "pushing", "socket"]
+
+
+def socket(served: Served, path: str, **settings: Any) -> ClientConnection:
+    """A WebSocket to the service."""
+    return connect(f"ws{served.url.removeprefix('http')}{path}", compression=None, **settings)
+
+
+@contextmanager
+def pushing(served: Served, stream: str, *pictures: bytes, pause_s: float = 0.02, **settings: Any) -> Iterator[None]:
+    """A camera: sends the pictures in turn, until the block ends; comes back when its connection is cut."""
+    over = threading.Event()
+
+    def send() -> None:
+        while not over.is_set():
+            try:
+                with socket(served, f"/streams/{stream}/push", **settings) as out:
+                    while not over.is_set():
+                        for picture in pictures:
+                            out.send(picture)
+                            time.sleep(pause_s)
+            except Exception:
+                time.sleep(0.1)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def events_of(http: httpx2.Client, stream: str, **headers: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Id, name and data of each server-sent event."""
+    with http.stream("GET", f"/streams/{stream}/events", headers=headers) as answer:
+        assert answer.status_code == 200, answer.read()
+        fields: dict[str, str] = {}
+        for line in answer.iter_lines():
+            key, _, value = line.partition(": ")
+            if line:
+                fields[key] = value
+            elif "data" in fields:
+                yield fields.pop("id", ""), fields["event"], json.loads(fields.pop("data"))
+
+
+def parts_of(answer: httpx2.Response) -> Generator[bytes, None, None]:
+    """The pictures of a multipart/x-mixed-replace body, each as soon as it is whole."""
+    held = b""
+    for piece in answer.iter_raw():
+        held += piece
+        while (at := held.find(b"\r\n\r\n")) >= 0:
+            head = held[:at].lower()
+            size = int(head.partition(b"content-length: ")[2].split(b"\r\n")[0])
+            if len(held) < at + 4 + size:
+                break
+            yield held[at + 4 : at + 4 + size]
+            held = held[at + 4 + size :]
