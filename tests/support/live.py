@@ -19,7 +19,8 @@ __all__ = ["events_of", "parts_of", "pushing", "socket"]
 
 def socket(served: Served, path: str, **settings: Any) -> ClientConnection:
     """A WebSocket to the service."""
-    return connect(f"ws{served.url.removeprefix('http')}{path}", compression=None, **settings)
+    found: ClientConnection = connect(f"ws{served.url.removeprefix('http')}{path}", compression=None, **settings)
+    return found
 
 
 @contextmanager
