@@ -111,6 +111,10 @@ class Histogram:
             yield _sample(f"{self.name}_count", labels, total)
 
 
+#: Bounds for the parts of looking at a picture, which take less than a whole request.
+_PARTS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+
 class Metrics:
     """All numbers of the service."""
 
@@ -126,7 +130,12 @@ class Metrics:
         self.infer_us = Counter(f"{nv}compute_infer_duration_us", "In the network")
         self.output_us = Counter(f"{nv}compute_output_duration_us", "Decoding its output and encoding the answer")
         self.pending = Gauge(f"{nv}pending_request_count", "Requests that wait or are looked at")
-        self.requests = Counter("buoy_requests_total", "HTTP requests by route and status")
+        self.waiting = Gauge("buoy_queue_depth", "Requests that wait for a lane")
+        self.queue_s = Histogram("buoy_queue_seconds", "Waiting for a lane", _PARTS)
+        self.decode_s = Histogram("buoy_decode_seconds", "Decoding and preparing a picture", _PARTS)
+        self.inference_s = Histogram("buoy_inference_seconds", "In the network", _PARTS)
+        self.post_s = Histogram("buoy_post_seconds", "Decoding the output and encoding the answer", _PARTS)
+        self.requests = Counter("buoy_requests_total", "Requests by route and status, over HTTP, WebSocket and gRPC")
         self.seconds = Histogram("buoy_request_seconds", "From the head of a request to the end of its answer")
         self.refused = Counter("buoy_refused_total", "Requests refused or given up, by class of the error")
         self.uploads = Gauge("buoy_uploads_open", "Bodies that are being received")
@@ -152,6 +161,7 @@ class Metrics:
             (self.batch_most, "batch"),
         ):
             gauge.set(about[key], model=model)
+        self.restarts.add(0, model=model)  # else the first one would be no increase
 
     def answered(self, model: str, version: str, duration_s: float, spent: dict[str, float]) -> None:
         """Note an answered request."""
@@ -162,10 +172,14 @@ class Metrics:
         self.batch_size.see(spent["batch"], **labels)
         after_ms = spent["total_ms"] - spent["read_ms"] - spent["infer_ms"] + spent["encode_ms"]
         self.request_us.add(duration_s * 1e6, **labels)
-        self.queue_us.add(spent["queue_ms"] * 1e3, **labels)
-        self.input_us.add(spent["read_ms"] * 1e3, **labels)
-        self.infer_us.add(spent["infer_ms"] * 1e3, **labels)
-        self.output_us.add(max(0.0, after_ms) * 1e3, **labels)
+        for counter, histogram, ms in (
+            (self.queue_us, self.queue_s, spent["queue_ms"]),
+            (self.input_us, self.decode_s, spent["read_ms"]),
+            (self.infer_us, self.inference_s, spent["infer_ms"]),
+            (self.output_us, self.post_s, max(0.0, after_ms)),
+        ):
+            counter.add(ms * 1e3, **labels)
+            histogram.see(ms / 1e3, **labels)
 
     def text(self) -> str:
         """The page at /metrics."""

@@ -90,6 +90,11 @@ class Looker:
         return self._line.pending
 
     @property
+    def waiting(self) -> int:
+        """Requests that wait."""
+        return len(self._line)
+
+    @property
     def pid(self) -> int:
         """Of the process that answers, or of the latest one."""
         return self._worker.spawned.process.pid

@@ -58,6 +58,7 @@ class Service:
         metrics.uploads.ask(lambda: self.uploads.open)
         for looker in lookers:
             metrics.pending.ask(partial(getattr, looker, "pending"), model=looker.name)
+            metrics.waiting.ask(partial(getattr, looker, "waiting"), model=looker.name)
             metrics.ready.ask(partial(getattr, looker, "ready"), model=looker.name)
 
     @property
