@@ -232,6 +232,7 @@ def test_kills_at_any_moment_lose_nothing_that_was_written_and_repeat_nothing(pl
     numbers = place.numbers()
     assert len(numbers) == len(set(numbers))
     assert safe <= set(numbers)
+    assert not [name for name in place.fetch() if "/." in name]
     assert [path for path in data.rglob("*") if path.is_file()] == []
 
 

@@ -58,3 +58,8 @@ def test_importing_buoy_loads_neither_numpy_nor_onnxruntime() -> None:
 
 def test_rendering_fdl_loads_neither_numpy_nor_opencv() -> None:
     assert loaded_by("import buoy.fdl") & {"numpy", "cv2", "onnxruntime", "PIL"} == set()
+
+
+def test_sinks_load_nothing_heavy_until_they_have_something_to_send() -> None:
+    loaded = loaded_by("import buoy.serve.live.sinks.bucket, buoy.serve.live.sinks.webhook")
+    assert loaded & {"boto3", "cv2", "httpx2", "numpy", "onnxruntime", "pyarrow"} == set()

@@ -100,8 +100,8 @@ class Sinks:
         """Each sink as the API shows it.
 
         {"kind", "to" (without secrets), "state": ok or failing, "since", "error": null or the error's record,
-        "written", "dropped": {reason: n}, "waiting"}, of a bucket also {"format", "parts", "spooled_bytes",
-        "spool"}, of a webhook {"raised"}.
+        "written", "dropped": {reason: n}, "waiting"}, of a bucket also {"format", "parts", "unreadable",
+        "spooled_bytes", "spool"}, of a webhook {"raised"}.
         """
         return [sink.status() for sink in self._open]
 

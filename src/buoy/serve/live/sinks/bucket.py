@@ -23,10 +23,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from buoy.errors import BuoyError, as_buoy_error
+from buoy.errors import JobError, as_buoy_error
 from buoy.serve.live.sinks.bounded import Bounded, Entry
 from buoy.serve.live.sinks.destination import open_destination
-from buoy.serve.live.sinks.forms import open_form
+from buoy.serve.live.sinks.forms import check_form, made
 from buoy.serve.live.sinks.health import Health
 from buoy.serve.live.sinks.limits import Limits
 from buoy.serve.live.sinks.seen import Frame, Gap
@@ -67,7 +67,7 @@ class Bucket:
         self._sink = sink
         self._spec = spec
         self._destination = open_destination(sink.to)
-        self._form = open_form(sink.format)
+        check_form(sink.format)
         self._folder = _spool_folder(sink, spec, data)
         self._temporary = data is None
         self._spool = Spool(
@@ -118,6 +118,7 @@ class Bucket:
             "dropped": dict(self._queue.dropped),
             "waiting": len(self._queue),
             "parts": self._counts["parts"],
+            "unreadable": self._counts["unreadable"],
             "spooled_bytes": self._spool.kept_bytes,
             "spool": str(self._folder),
         }
@@ -217,43 +218,27 @@ class Bucket:
             if not ours:
                 return
             day, _, name = part.name.removesuffix(".jsonl").partition("_")
-            key = f"{self._spec.name}/{day}/{name}{self._form.suffix}"
-            if self._form.make is None:
-                self._destination.put(key, part)
+            key = f"{self._spec.name}/{day}/{name}.{self._sink.format}"
+            try:
+                with made(part, self._sink.format, self._spec) as file:
+                    self._destination.put(key, file.content)
+                    if file.unreadable:
+                        self._keep(part, f"{file.unreadable} lines cannot be read")
+            except JobError as error:  # a part of which no table can be made holds up no other
+                self._keep(part, error.message)
             else:
-                self._convert(part, key)
-            self._counts["parts"] += 1
-            self._store.worked()
+                self._counts["parts"] += 1
+                self._store.worked()
             with told(part):
                 part.unlink()
 
-    def _convert(self, part: Path, key: str) -> None:
-        assert self._form.make
-        made = self._folder / f".{part.stem}{self._form.suffix}"
-        try:
-            with told(made):
-                unreadable = self._form.make(part, made, self._spec)
-            self._destination.put(key, made)
-        except (BuoyError, OSError):
-            raise
-        except Exception:  # a part that cannot be made into a table holds up no other
-            self._keep(part, 0)
-            _log.exception("a part cannot be made into a table", extra={"fields": {"stream": self._spec.name}})
-        else:
-            if unreadable:
-                self._keep(part, unreadable)
-        finally:
-            with suppress(OSError):
-                made.unlink()
-
-    def _keep(self, part: Path, lines: int) -> None:
-        """Leave a part that was not read completely where a person finds it."""
-        self._counts["unreadable"] += lines
+    def _keep(self, part: Path, why: str) -> None:
+        """Leave a part that is not completely in the bucket where a person finds it."""
+        self._counts["unreadable"] += 1
         kept = part.with_name(f".{part.name}.unreadable")
-        with suppress(FileExistsError):
+        with told(kept), suppress(FileExistsError):
             os.link(part, kept)
-        fields = {"stream": self._spec.name, "unreadable": lines, "kept": str(kept)}
-        _log.error("a part cannot be read completely", extra={"fields": fields})
+        _log.error("a part is kept aside", extra={"fields": {"stream": self._spec.name, "why": why, "kept": str(kept)}})
 
 
 class _Loss:

@@ -7,11 +7,11 @@ import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from buoy.errors import ExistsError, UsageError
 from buoy.store import Store, open_store
-from buoy.store.local import PIECE_BYTES, appearing, told
+from buoy.store.local import PIECE_BYTES, told
 
 __all__ = ["Destination", "open_destination"]
 
@@ -19,8 +19,8 @@ __all__ = ["Destination", "open_destination"]
 class Destination(Protocol):
     """Takes files whose names no other file ever has."""
 
-    def put(self, key: str, path: Path) -> None:
-        """Write the file under this key, whole or not at all; the same file a second time changes nothing.
+    def put(self, key: str, content: BinaryIO) -> None:
+        """Write the content under this key, whole or not at all; the same a second time changes nothing.
 
         Raises:
             StoreError: it cannot be written.
@@ -36,14 +36,17 @@ class _Folder:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def put(self, key: str, path: Path) -> None:
+    def put(self, key: str, content: BinaryIO) -> None:
         target = self._folder / key
         with told(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("rb") as source, appearing(target) as copy:
-                shutil.copyfileobj(source, copy, PIECE_BYTES)
+            # Always the same name, so that what a kill leaves is written over by the next try.
+            new = target.with_name(f".{target.name}.part")
+            with new.open("wb") as copy:
+                shutil.copyfileobj(content, copy, PIECE_BYTES)
                 copy.flush()
                 os.fsync(copy.fileno())
+            os.replace(new, target)
             above = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 os.fsync(above)
@@ -60,10 +63,10 @@ class _Bucket:
         self._bucket = bucket
         self._prefix = prefix
 
-    def put(self, key: str, path: Path) -> None:
+    def put(self, key: str, content: BinaryIO) -> None:
         # Only the same part can be there, when the answer to an earlier try never reached us.
         with suppress(ExistsError):
-            self._store.put(self._bucket, self._prefix + key, path, create_only=True)
+            self._store.put(self._bucket, self._prefix + key, content, create_only=True)
 
     def close(self) -> None:
         self._store.close()
