@@ -1,63 +1,391 @@
-"""Sources of streams, each against a real server, a real file or a real folder."""
+"""Sources of streams other than RTSP: MJPEG over HTTP, video files, folders that grow, clients that push."""
 
 from __future__ import annotations
 
-import gc
+import logging
 import os
+import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import av
+import cv2
 import numpy as np
+import psutil
 import pytest
 
+from buoy.errors import BuoyError, InputError
 from buoy.image import decode
-from buoy.streams.frame import Frame
-from support.reading import reading, until
-from support.rtsp import RtspCamera, rtsp_camera
-from support.stamp import Stamp, read_stamp
+from buoy.streams.backoff import Backoff
+from support.mjpeg import mjpeg_camera, stamped_jpeg
+from support.reading import nothing_left_behind, reading, stamped, until
+from support.rtsp import free_port, moving_bar
+from support.stamp import stamp
 
-
-def stamped(frame: Frame) -> Stamp:
-    loaded = frame.load()
-    pixels = decode(loaded) if isinstance(loaded, bytes) else loaded
-    assert isinstance(pixels, np.ndarray), pixels
-    found = read_stamp(pixels)
-    assert found is not None
-    return found
-
-
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
+BAR = moving_bar(5)
 
 
 @pytest.fixture(autouse=True)
-def nothing_left_behind() -> Iterator[None]:
-    """No thread outlives its stream by more than the library's own time-out, and no descriptor does."""
-    gc.collect()
-    before, open_before = set(threading.enumerate()), descriptors()
-    yield
-    until(
-        lambda: not [each for each in threading.enumerate() if each not in before], lambda: str(threading.enumerate())
+def clean() -> Iterator[None]:
+    with nothing_left_behind():
+        yield
+
+
+# MJPEG over HTTP
+
+
+@pytest.mark.parametrize("length", [True, False], ids=["with-lengths", "without-lengths"])
+def test_mjpeg_gives_each_picture_at_once(length: bool) -> None:
+    with mjpeg_camera(fps=5.0, length=length) as camera, reading(camera.url) as stream:
+        frames = stream.take(6)
+        stamps = [stamped(frame) for frame in frames]
+        assert [each.number for each in stamps] == list(range(6))
+        # Without a length the end of a picture must be seen in it: waiting for the next part would cost 0.2 s.
+        assert all(frame.captured_s - made.clock_s < 0.15 for frame, made in zip(frames, stamps, strict=True))
+
+
+@pytest.mark.parametrize("digest", [False, True], ids=["basic", "digest"])
+def test_mjpeg_passwords(digest: bool, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    with mjpeg_camera(user="me", password="p@s:s", digest=digest) as camera:
+        with reading(camera.url.replace("//", "//me:p%40s%3As@")) as stream:
+            stream.take(2)
+        with reading(camera.url.replace("//", "//me:sesame-7@"), backoff=Backoff(0.05, 0.1)) as stream:
+            refused = stream.wait("refused")
+            time.sleep(0.5)
+            assert stream.told == ["connecting", "refused"]
+        assert "401" in refused.reason
+    assert "sesame" not in str(stream.states) + "".join(
+        record.getMessage() for record in caplog.records if record.name.startswith("buoy")
     )
-    gc.collect()
-    until(lambda: descriptors() <= open_before, lambda: f"{descriptors()} descriptors, {open_before} before")
+
+
+@pytest.mark.parametrize(
+    ("settings", "path", "reason"),
+    [({}, "-2", "404"), ({"content_type": "text/html"}, "", "text/html, not MJPEG")],
+    ids=["not-there", "a-page"],
+)
+def test_mjpeg_refusals_are_told_apart(settings: dict[str, object], path: str, reason: str) -> None:
+    with mjpeg_camera(**settings) as camera, reading(camera.url + path) as stream:
+        assert reason in stream.wait("refused").reason
+
+
+def test_mjpeg_that_ends_is_a_gap_and_comes_back() -> None:
+    with mjpeg_camera(frames=5) as camera, reading(camera.url) as stream:
+        stream.wait("live", 3)
+        assert stream.wait("gap").reason == "the server ended the stream"
+        stream.take()
+    assert camera.served >= 3
+    assert stream.counts.reconnects >= 2
+
+
+def test_mjpeg_cut_in_the_middle_of_a_picture_gives_no_half_picture() -> None:
+    jpeg = stamped_jpeg(BAR[0], 7)
+
+    def cut(write: Callable[[bytes], object]) -> None:
+        for _ in range(3):
+            write(b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%s\r\n" % (len(jpeg), jpeg))
+        write(b"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n%s" % (len(jpeg), jpeg[:2000]))
+
+    with mjpeg_camera(body=cut) as camera, reading(camera.url, policy="file") as stream:
+        for frame in stream.take(7):
+            assert stamped(frame).number == 7
+
+
+def test_mjpeg_part_without_end_costs_bounded_memory_and_is_a_gap() -> None:
+    sent = [0]
+
+    def endless(write: Callable[[bytes], object]) -> None:
+        write(b"--frame\r\nContent-Type: image/jpeg\r\n\r\n\xff\xd8")
+        while True:
+            write(bytes(1 << 20))
+            sent[0] += 1
+
+    before = psutil.Process().memory_info().rss
+    with mjpeg_camera(body=endless) as camera, reading(camera.url) as stream:
+        assert "more than 32 MiB" in stream.wait("gap").reason
+        until(lambda: sent[0] > 150)
+        assert psutil.Process().memory_info().rss - before < 100 << 20
+        assert len(stream.states) == 2
+
+
+def test_mjpeg_server_that_falls_silent_is_noticed() -> None:
+    def silent(write: Callable[[bytes], object]) -> None:
+        jpeg = stamped_jpeg(BAR[0], 1)
+        write(b"--frame\r\nContent-Length: %d\r\n\r\n%s\r\n" % (len(jpeg), jpeg))
+        time.sleep(4.5)
+
+    with mjpeg_camera(body=silent) as camera, reading(camera.url) as stream:
+        stream.take()
+        gap = stream.wait("gap")
+        assert time.time() - gap.since_s < 5.5
+        assert gap.reason in ("nothing came for 4 s", "the server is silent")
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_server_that_accepts_and_says_nothing_does_not_hold_up_the_end(scheme: str) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        reading(f"{scheme}://127.0.0.1:{silent.getsockname()[1]}/camera") as stream,
+    ):
+        until(lambda: any(each.name == "source-camera" for each in threading.enumerate()))
+        began = time.monotonic()
+        time.sleep(0.3)
+        stream.reader.stop()
+        # Cut off, rather than waited for until its time is over.
+        until(lambda: not any(each.name == "source-camera" for each in threading.enumerate()))
+        assert time.monotonic() - began < 3.9
+
+
+def test_secrets_in_the_query_are_masked_too() -> None:
+    with reading(f"http://127.0.0.1:{free_port()}/camera?user=me&pwd=sesame-7") as stream:
+        stream.wait("gap")
+    assert "sesame" not in str(stream.states)
+
+
+# Video files
+
+
+def write_video(path: Path, frames: int, codec: str = "mpeg4", fps: int = 25, faststart: bool = True) -> Path:
+    options = {"movflags": "faststart"} if faststart else {}
+    with av.open(str(path), "w", options=options) as container:
+        stream = container.add_stream(codec, rate=fps)
+        stream.width, stream.height, stream.pix_fmt = 640, 360, "yuv420p"
+        stream.bit_rate = 4_000_000
+        for number in range(frames):
+            picture = BAR[number % len(BAR)].copy()
+            stamp(picture, number)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize("codec", ["mpeg4", "libx264"])
+def test_a_video_gives_every_frame_with_its_position(tmp_path: Path, codec: str) -> None:
+    with reading(write_video(tmp_path / "a.mp4", 60, codec)) as stream:
+        frames = stream.drain()
+    assert [stamped(frame).number for frame in frames] == list(range(60))
+    assert [frame.number for frame in frames] == list(range(60))
+    assert [frame.position_s for frame in frames] == pytest.approx([number / 25 for number in range(60)], abs=0.001)
+    assert stream.counts.drops.total() == 0
+    assert stream.told == ["connecting", "live", "ended"]
+    assert stream.states[-1].reason == ""
+
+
+def test_sampling_goes_by_the_videos_own_clock(tmp_path: Path) -> None:
+    with reading(write_video(tmp_path / "a.mp4", 100), every_s=1.0) as stream:
+        frames = stream.drain()
+    assert [stamped(frame).number for frame in frames] == [0, 25, 50, 75]
+    assert stream.counts.drops == {"sampling": 96}
+
+
+def test_a_video_under_the_live_policy_is_shown_at_its_own_pace(tmp_path: Path) -> None:
+    began = time.monotonic()
+    with reading(write_video(tmp_path / "a.mp4", 26), policy="live") as stream:
+        stream.drain()
+    assert time.monotonic() - began >= 1.0
+    assert stream.counts.frames == 26
+
+
+def test_real_clips_of_the_seafloor_are_read(samples_folder: Path) -> None:
+    clip = sorted((samples_folder / "deepsea-video").glob("*.mp4"))[0]
+    with reading(clip) as stream:
+        frames = stream.drain()
+        shapes = {getattr(frame.load(), "shape", None) for frame in frames[:2]}
+    assert len(frames) >= 25
+    assert len(shapes) == 1
+    assert stream.counts.drops.total() == 0
 
 
 @pytest.fixture
-def camera(tmp_path: Path) -> Iterator[RtspCamera]:
-    with rtsp_camera(tmp_path / "rtsp") as started:
-        yield started
+def samples_folder() -> Path:
+    from support.need import samples
+
+    return samples()
 
 
-def test_rtsp_gives_frames_in_order_with_their_times(camera: RtspCamera) -> None:
-    with reading(camera.url) as stream:
-        frames = stream.take(20)
-    stamps = [stamped(frame) for frame in frames]
-    assert stamps == sorted(stamps)
-    assert [frame.number for frame in frames] == sorted({frame.number for frame in frames})
-    # All on one machine: no frame is older than a moment, and none is from the future.
-    assert all(-0.01 < frame.captured_s - made.clock_s < 2 for frame, made in zip(frames, stamps, strict=True))
-    assert frames[0].position_s is None
-    assert frames[0].title == f"camera/{frames[0].number:09d}"
+def test_colours_are_those_that_were_filmed(tmp_path: Path) -> None:
+    colours = np.array([[200, 40, 40], [40, 180, 60], [50, 60, 210], [200, 200, 200]], np.uint8)
+    picture = np.repeat(np.repeat(colours[None], 90, axis=1), 360, axis=0)
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": "5"})
+        stream.width, stream.height, stream.pix_fmt = 360, 360, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    with reading(path) as read:
+        pixels = read.drain()[0].load()
+    assert isinstance(pixels, np.ndarray)
+    assert np.abs(pixels[180, 45::90].astype(int) - colours).max() <= 6
+
+
+@pytest.mark.parametrize("faststart", [True, False])
+def test_a_truncated_video_gives_what_is_there_and_says_so(tmp_path: Path, faststart: bool) -> None:
+    whole = write_video(tmp_path / "whole.mp4", 100, faststart=faststart)
+    (tmp_path / "half.mp4").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    with reading(tmp_path / "half.mp4") as stream:
+        if not faststart:  # the index was at the end
+            assert "no video that can be read" in stream.wait("refused").reason
+            return
+        frames = stream.drain()
+    good = [frame for frame in frames if not isinstance(frame.load(), BuoyError)]
+    assert 30 < len(good) < 60
+    assert "header announces 4.0 s" in stream.states[-1].reason
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"", "is empty"), (b"no video at all\n" * 500, "no video that can be read"), (None, "No such file")],
+    ids=["empty", "text", "absent"],
+)
+def test_what_is_no_video_is_refused_with_the_reason(tmp_path: Path, content: bytes | None, reason: str) -> None:
+    if content is not None:
+        (tmp_path / "a.mp4").write_bytes(content)
+    with reading(tmp_path / "a.mp4") as stream:
+        assert reason in stream.wait("refused").reason
+
+
+def test_a_video_that_is_being_written_is_read_when_it_is_whole(tmp_path: Path) -> None:
+    content = write_video(tmp_path / "whole.mp4", 30).read_bytes()
+    with (tmp_path / "a.mp4").open("wb") as file:
+        file.write(content[:5000])
+        file.flush()
+        with reading(tmp_path / "a.mp4") as stream:
+            assert "still writing" in stream.wait("gap").reason
+            file.write(content[5000:])
+            file.close()
+            assert len(stream.drain()) == 30
+
+
+# Folders
+
+
+def put(folder: Path, name: str, number: int) -> None:
+    """As a camera's FTP server writes: under another name, then renamed."""
+    temp = folder / f".{name}"
+    temp.write_bytes(stamped_jpeg(BAR[0], number))
+    temp.rename(folder / name)
+
+
+def test_a_folder_gives_what_is_there_by_age_and_then_what_comes(tmp_path: Path) -> None:
+    for number, name in enumerate(["c.jpg", "a.jpg", "b.jpg"]):
+        put(tmp_path, name, number)
+        os.utime(tmp_path / name, (1_000_000 + number, 1_000_000 + number))
+    (tmp_path / "list.txt").write_text("not a picture")
+    with reading(tmp_path) as stream:
+        first = stream.take(3)
+        assert [frame.name for frame in first] == ["c.jpg", "a.jpg", "b.jpg"]
+        assert [frame.captured_s for frame in first] == [1_000_000, 1_000_001, 1_000_002]
+        for number in range(3, 40):
+            put(tmp_path, f"{number}.jpg", number)
+        (tmp_path / "day").mkdir()
+        put(tmp_path / "day", "x.jpg", 40)
+        later = stream.take(38)
+        time.sleep(0.3)
+        assert stream.slot.take() is None  # each once
+    assert sorted(stamped(frame).number for frame in later) == list(range(3, 41))
     assert stream.told == ["connecting", "live", "ended"]
+
+
+def test_a_picture_that_is_written_anew_under_its_name_is_another(tmp_path: Path) -> None:
+    with reading(tmp_path) as stream:
+        for number in range(5):
+            put(tmp_path, "current.jpg", number)
+            assert stamped(stream.take()[0]).number == number
+
+
+def test_a_half_written_picture_waits_until_its_writer_has_closed_it(tmp_path: Path) -> None:
+    jpeg = stamped_jpeg(BAR[0], 3)
+    with reading(tmp_path) as stream:
+        with (tmp_path / "a.jpg").open("wb") as file:
+            for start in range(0, len(jpeg), len(jpeg) // 4):
+                file.write(jpeg[start : start + len(jpeg) // 4])
+                file.flush()
+                time.sleep(0.1)
+            assert stream.slot.take() is None
+        assert stamped(stream.take()[0]).number == 3
+
+
+def test_bad_pictures_come_as_they_are_and_the_next_one_follows(tmp_path: Path) -> None:
+    with reading(tmp_path) as stream:
+        (tmp_path / "a.jpg").write_bytes(b"")
+        assert stream.take()[0].load() == b""
+        with (tmp_path / "b.jpg").open("wb") as file:
+            file.truncate(65 << 20)
+        large = stream.take()[0].load()
+        assert isinstance(large, InputError)
+        assert "the limit is" in large.message
+        (tmp_path / "link.jpg").symlink_to("/etc/passwd")
+        put(tmp_path, "c.jpg", 1)
+        assert stream.take()[0].name == "c.jpg"
+
+
+def test_a_folder_that_is_taken_away_is_a_gap_and_gives_nothing_twice(tmp_path: Path) -> None:
+    folder = tmp_path / "camera"
+    with reading(folder) as stream:
+        assert "no such folder" in stream.wait("refused").reason
+        folder.mkdir()
+        put(folder, "a.jpg", 1)
+        stream.take()
+        folder.rename(tmp_path / "away")
+        assert "gone" in stream.wait("gap").reason
+        (tmp_path / "away").rename(folder)
+        put(folder, "b.jpg", 2)
+        assert stamped(stream.take()[0]).number == 2
+
+
+def test_the_slower_side_of_a_folder_makes_the_reader_wait(tmp_path: Path) -> None:
+    for number in range(30):
+        put(tmp_path, f"{number:02d}.jpg", number)
+    with reading(tmp_path) as stream:
+        stream.wait("live")
+        time.sleep(0.3)
+        assert stream.counts.frames <= 4
+        assert [frame.name for frame in stream.take(30)] == [f"{number:02d}.jpg" for number in range(30)]
+    assert stream.counts.drops.total() == 0
+
+
+# Clients that push
+
+
+def test_pushed_pictures_come_through_and_a_pause_is_a_gap(caplog: pytest.LogCaptureFixture) -> None:
+    with reading("push:") as stream:
+        stream.reader.push(stamped_jpeg(BAR[0], 1), 1_000_000.5)
+        frame = stream.take()[0]
+        assert stamped(frame).number == 1
+        assert frame.captured_s == 1_000_000.5
+        assert stream.wait("gap").reason == "nothing came for 4 s"
+        stream.reader.push(stamped_jpeg(BAR[0], 2))
+        assert stamped(stream.take()[0]).number == 2
+        stream.wait("live", 2)
+    assert stream.counts.reconnects == 1
+
+
+def test_pushed_garbage_is_handed_on_for_the_engine_to_refuse() -> None:
+    with reading("push:") as stream:
+        stream.reader.push(b"garbage")
+        loaded = stream.take()[0].load()
+        assert isinstance(loaded, bytes)
+        with pytest.raises(InputError):
+            decode(loaded)
+
+
+def test_pushing_faster_than_anyone_looks_is_counted() -> None:
+    jpeg = cv2.imencode(".jpg", BAR[0])[1].tobytes()
+    with reading("push:") as stream:
+        for _ in range(500):
+            stream.reader.push(jpeg)
+        until(lambda: stream.counts.frames == 500)
+    assert stream.counts.drops.total() == 500
+
+
+def test_under_the_file_policy_pushes_beyond_what_may_wait_are_counted_as_such() -> None:
+    with reading("push:", policy="file") as stream:
+        for _ in range(100):
+            stream.reader.push(b"x")
+        stream.take(16)
+        until(lambda: stream.counts.frames == 100)
+    assert 60 <= stream.counts.drops["full"] <= 84
+    assert set(stream.counts.drops) <= {"full", "shut"}

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from buoy.image import decode
 from buoy.streams.backoff import Backoff
 from buoy.streams.frame import Frame
 from buoy.streams.reader import Reader, State
 from buoy.streams.slot import Slot
 from buoy.streams.sources import policy_of
 from buoy.streams.spec import StreamSpec
+from support.stamp import Stamp, read_stamp
 
-__all__ = ["Counts", "Reading", "reading", "until"]
+__all__ = ["Counts", "Reading", "nothing_left_behind", "reading", "stamped", "until"]
 
 #: Only catches what hangs.
 _PATIENCE_S = 60.0
@@ -52,7 +58,8 @@ class Reading:
     slot: Slot
     counts: Counts
     states: list[State]
-    taken: list[Frame] = field(default_factory=list)
+    #: Frames that came out.
+    taken: int = 0
 
     def take(self, count: int = 1) -> list[Frame]:
         """The next frames, as soon as they come."""
@@ -64,7 +71,7 @@ class Reading:
                 frames.append(frame)
             elif time.monotonic() > ends_s:
                 raise TimeoutError(f"{len(frames)} of {count} frames came; states: {self.states}")
-        self.taken += frames
+        self.taken += len(frames)
         return frames
 
     def wait(self, state: str, count: int = 1) -> State:
@@ -81,7 +88,7 @@ class Reading:
                 frames.append(frame)
             if time.monotonic() > ends_s:
                 raise TimeoutError(f"no end; states: {self.states}")
-        self.taken += frames
+        self.taken += len(frames)
         return frames
 
     @property
@@ -91,7 +98,7 @@ class Reading:
 
     def balances(self) -> bool:
         """Whether every frame that was received is accounted for, after the end."""
-        return self.counts.frames == len(self.taken) + self.counts.drops.total() + len(self.slot)
+        return self.counts.frames == self.taken + self.counts.drops.total() + len(self.slot)
 
 
 @contextmanager
@@ -109,7 +116,7 @@ def reading(source: object, *, backoff: Backoff | None = None, **spec: Any) -> I
         reader.stop()
     assert each.told[-1] == "ended"
     assert each.told.count("ended") == 1
-    assert each.balances(), (each.counts.frames, len(each.taken), each.counts.drops)
+    assert each.balances(), (each.counts.frames, each.taken, each.counts.drops)
 
 
 def until(true: Callable[[], bool], what: Callable[[], str] = lambda: "it") -> None:
@@ -119,3 +126,28 @@ def until(true: Callable[[], bool], what: Callable[[], str] = lambda: "it") -> N
         if time.monotonic() > ends_s:
             raise TimeoutError(f"did not come: {what()}")
         time.sleep(0.01)
+
+
+@contextmanager
+def nothing_left_behind() -> Iterator[None]:
+    """No thread outlives its stream by more than the library's own time-out, and no descriptor does."""
+    gc.collect()
+    threads, descriptors = set(threading.enumerate()), _descriptors()
+    yield
+    until(lambda: not set(threading.enumerate()) - threads, lambda: f"the end of {threading.enumerate()}")
+    gc.collect()
+    until(lambda: _descriptors() <= descriptors, lambda: f"{descriptors} descriptors instead of {_descriptors()}")
+
+
+def stamped(frame: Frame) -> Stamp:
+    """Number and time in the picture of a frame."""
+    loaded = frame.load()
+    pixels = decode(loaded) if isinstance(loaded, bytes) else loaded
+    assert isinstance(pixels, np.ndarray), pixels
+    found = read_stamp(pixels)
+    assert found is not None
+    return found
+
+
+def _descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))

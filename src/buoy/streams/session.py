@@ -64,6 +64,7 @@ class Session(threading.Thread):
         except Exception as error:
             self.fault = as_buoy_error(error, f"stream {self._stream}")
         finally:
+            self.halt.release()
             self.done.set()
 
     def _take(self, picture: Picture) -> bool:

@@ -22,14 +22,15 @@ _QUERY = re.compile(r"([?&;][^=&\s]*(?:pass|pwd|secret|token|key|auth|sig)[^=&\s
 
 
 def kind_of(source: str) -> Kind:
-    """The kind of a source, by its address alone; a path that is not there counts as a file unless it ends in `/`.
+    """The kind of a source, by its address alone; a path where nothing is counts as a file if it has a suffix.
 
     Raises:
         UsageError: an unknown scheme, or an address without a host.
     """
     found = _SCHEME.match(source)
     if not found:
-        return "folder" if source.endswith("/") or Path(source).is_dir() else "file"
+        path = Path(source)
+        return "folder" if path.is_dir() or not (path.suffix or path.exists()) else "file"
     kind = _SCHEMES.get(found[1].lower())
     if kind is None:
         raise UsageError(

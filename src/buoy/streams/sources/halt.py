@@ -16,7 +16,8 @@ class Halt:
     def __init__(self) -> None:
         self._event = threading.Event()
         self._lock = threading.Lock()
-        self._cuts: list[Callable[[], None]] = []
+        self._wakes: list[Callable[[], None]] = []
+        self._channels: list[socket.socket] = []
 
     def is_set(self) -> bool:
         """Whether it is time to end."""
@@ -30,24 +31,37 @@ class Halt:
         """End, from any thread."""
         with self._lock:
             self._event.set()
-            cuts, self._cuts = self._cuts, []
-        for cut in cuts:
-            cut()
+            for channel in self._channels:
+                _shut(channel)
+            wakes, self._wakes = self._wakes, []
+        for wake in wakes:
+            wake()
 
-    def on_set(self, cut: Callable[[], None]) -> None:
-        """Have `cut` called when it is time to end, or now if it is; it must neither wait nor raise."""
+    def wakes(self, wake: Callable[[], None]) -> None:
+        """Have `wake` called when it is time to end, or now if it is; it must neither wait nor raise."""
         with self._lock:
             if not self._event.is_set():
-                self._cuts.append(cut)
+                self._wakes.append(wake)
                 return
-        cut()
+        wake()
 
     def shuts(self, channel: socket.socket) -> None:
         """Let the end wake whoever waits for bytes of a socket."""
+        with self._lock:
+            # A descriptor of our own: a handshake takes the socket away from its object.
+            self._channels.append(channel.dup())
+            if self._event.is_set():
+                _shut(self._channels[-1])
 
-        def cut() -> None:
-            with suppress(OSError):
-                # Of the plain socket below TLS: a goodbye would need the thread that is stuck.
-                socket.socket.shutdown(channel, socket.SHUT_RDWR)
+    def release(self) -> None:
+        """The reading thread is done; to be called by it."""
+        with self._lock:
+            for channel in self._channels:
+                channel.close()
+            self._channels.clear()
+            self._wakes.clear()
 
-        self.on_set(cut)
+
+def _shut(channel: socket.socket) -> None:
+    with suppress(OSError):
+        channel.shutdown(socket.SHUT_RDWR)

@@ -81,7 +81,7 @@ class MjpegSource:
         """Connect; with user and password in the way that the server asks for."""
 
         def trace(event: str, info: dict[str, Any]) -> None:
-            if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+            if event == "connection.connect_tcp.complete":
                 halt.shuts(info["return_value"].get_extra_info("socket"))
 
         def get(auth: httpx2.Auth | None) -> httpx2.Response:

@@ -94,13 +94,14 @@ class Parts:
         if at >= 0:
             self._end(found, bytes(self._data[:at]), at)
             return True
-        if self._data.rstrip(b"\r\n").endswith(_EOI) and _is_jpeg(body := bytes(self._data)):
+        if self._data[-4:].rstrip(b"\r\n").endswith(_EOI) and _is_jpeg(body := bytes(self._data)):
             # Whole already: the boundary may come with the next picture only.
             self._end(found, body, len(self._data))
         return False
 
     def _end(self, found: list[bytes], body: bytes, size: int) -> None:
-        body = body.rstrip(b"\r\n") if body.rstrip(b"\r\n").endswith(_EOI) else body
+        if body[-4:].rstrip(b"\r\n").endswith(_EOI):
+            body = body.rstrip(b"\r\n")
         if self._picture and body.strip():
             found.append(body)
         self._inside = False

@@ -46,7 +46,7 @@ class PushSource:
 
     def pictures(self, halt: Halt) -> Generator[Picture | None]:
         """What was given, in its order."""
-        halt.on_set(self._wake)
+        halt.wakes(self._wake)
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: bool(self._waiting or self._full) or halt.is_set())
