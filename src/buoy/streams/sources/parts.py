@@ -12,7 +12,7 @@ from buoy.errors import SourceError
 
 __all__ = ["Parts", "boundary_of"]
 
-_PART_BYTES = 32 << 20
+_PART_BYTES = 16 << 20
 _HEADER_BYTES = 16 << 10
 _LENGTH = re.compile(rb"^content-length\s*:\s*(\d{1,10})\s*$", re.IGNORECASE | re.MULTILINE)
 _TYPE = re.compile(rb"^content-type\s*:\s*([^\s;]+)", re.IGNORECASE | re.MULTILINE)
@@ -86,7 +86,7 @@ class Parts:
             if len(self._data) < self._length <= _PART_BYTES:
                 return False
             body = bytes(self._data[: self._length])
-            if self._length <= _PART_BYTES and (not self._picture or _is_jpeg(body)):
+            if self._length <= _PART_BYTES and (not self._picture or _ends_well(body)):
                 self._end(found, body, self._length)
                 return True
             self._length = None  # it is wrong: the boundary decides
@@ -94,7 +94,7 @@ class Parts:
         if at >= 0:
             self._end(found, bytes(self._data[:at]), at)
             return True
-        if self._data[-4:].rstrip(b"\r\n").endswith(_EOI) and _is_jpeg(body := bytes(self._data)):
+        if self._data[-4:].rstrip(b"\r\n").endswith(_EOI) and _ends_well(body := bytes(self._data)):
             # Whole already: the boundary may come with the next picture only.
             self._end(found, body, len(self._data))
         return False
@@ -118,11 +118,12 @@ class Parts:
         self._seen = 0
 
 
-def _is_jpeg(data: bytes) -> bool:
-    """Whether it starts as a JPEG and has the end marker of the picture itself, not of a thumbnail in its header."""
+def _ends_well(data: bytes) -> bool:
+    """Whether it is a JPEG up to its end marker (the picture's own, not a thumbnail's in its header), and no more."""
     if not data.startswith(_SOI):
         return False
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xDA:
         at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return data.find(_EOI, at) >= 0
+    end = data.find(_EOI, at)
+    return end >= 0 and not data[end + 2 :].strip(b"\r\n\0 ")
