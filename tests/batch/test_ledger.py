@@ -79,7 +79,7 @@ def test_a_creator_whose_reply_was_lost_learns_that_it_was_first(
 
     monkeypatch.setattr(Area, "put", unheard)
     assert ledger.create("fin/x", {"parts": []}).won
-    assert ledger.retries == 1
+    assert ledger.patience.retries == 1
 
 
 def test_what_cannot_pass_is_not_tried_again(area: Area) -> None:

@@ -12,12 +12,12 @@ import pytest
 from batch import simulation
 from batch.checker import faults_of
 from batch.simulation import Faults, Outcome, encode, play, result_of
-from buoy.batch import coordinator, fin, pilot
+from buoy.batch import fin, overview, pilot
 from buoy.batch.area import Area
 from buoy.batch.coordinator import Coordinator
 from buoy.batch.lease import LeaseWatch
 from buoy.batch.ledger import Created, Ledger, Record
-from buoy.batch.seal import Seal, make_seal, resolve
+from buoy.batch.seal import Seal, make_seal
 
 ROWS = 10
 BOUNDS = (0, 4, 7, 9, 10)
@@ -151,14 +151,14 @@ def forgets_its_nonce(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def always_lost(self: Ledger, key: str, record: Record) -> Created:
         made = create(self, key, record)
-        return Created(made.won and not self.retries, made.record)
+        return Created(made.won and not self.patience.retries, made.record)
 
     monkeypatch.setattr(Ledger, "create", always_lost)
 
 
 def seals_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
     def sealed(self: Coordinator) -> Seal | None:
-        leaves, _ = resolve(self._view.planned or [], self._fins, self._view.voided)
+        leaves, _ = self._overview.resolve()
         return make_seal(self._ledger, leaves) if len(leaves) > 1 else None
 
     monkeypatch.setattr(Coordinator, "_sealed", sealed)
@@ -182,7 +182,7 @@ def drops_what_was_begun(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def splits_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (fin, coordinator):
+    for module in (fin, overview):
         monkeypatch.setattr(module, "announce", lambda ledger, parts: None)
 
 

@@ -100,6 +100,19 @@ class Home:
             after = f"{base}{run}/\U0010ffff"
         return found
 
+    def inside(self, source: str) -> str | None:
+        """Where in the source this lies: the beginning of our whole keys; `None` if it lies elsewhere."""
+        if self._s3 is not None:
+            bucket, _, prefix = source.removeprefix("s3://").partition("/")
+            _, ours, below = self._s3
+            return below if source.startswith("s3://") and bucket == ours and below.startswith(prefix) else None
+        if source.startswith("s3://"):
+            return None
+        base, here = Path(source).resolve(), Path(self.where).resolve()
+        if here == base:
+            return ""
+        return f"{here.relative_to(base)}/" if base in here.parents else None
+
     def _area(self, folder: str, name: str, make: bool) -> Area:
         if self._s3 is not None:
             store, bucket, prefix = self._s3

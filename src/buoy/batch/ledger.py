@@ -16,15 +16,16 @@ import msgspec
 
 from buoy.batch.area import Area
 from buoy.batch.clock import Clock
-from buoy.errors import ExistsError, MissingError, StoreError
+from buoy.batch.patience import Patience
+from buoy.errors import ExistsError, MissingError
 from buoy.store import Object
 
-__all__ = ["Created", "Ledger", "Record", "Stored"]
+__all__ = ["Created", "Ledger", "Record", "Stored", "tally"]
 
 T = TypeVar("T")
 Record = dict[str, Any]
 
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.2, 20.0
+_SOON_S = 0.2
 
 
 class Created(NamedTuple):
@@ -60,11 +61,8 @@ class Ledger:
         self.area = area
         self.clock = clock
         self.random = random
-        self._patience_s = patience_s
+        self.patience = Patience(clock, random, patience_s)
         self._parallel = parallel
-        #: Requests that were made, and those of them that had to be made again.
-        self.requests = self.retries = 0
-        self.spent_s = 0.0
 
     def create(self, key: str, record: Record) -> Created:
         """Create a record; of any number of creators one wins, and all learn what stands there.
@@ -82,7 +80,7 @@ class Ledger:
                 there = self.read(key)
                 if there is not None:  # else it was deleted, or this reader is behind
                     return Created(there.get("nonce") == nonce, there)
-                self.clock.sleep(self.random.uniform(0.0, _FIRST_WAIT_S))
+                self.clock.sleep(self.random.uniform(0.0, _SOON_S))
 
     def store(self, key: str, data: bytes) -> Stored:
         """Put an object under a key that nobody else uses."""
@@ -147,21 +145,8 @@ class Ledger:
         return f"{self.random.getrandbits(96):024x}"
 
     def patiently(self, call: Callable[[], T]) -> T:
-        """Call the store; what can pass is tried again with growing, jittered waits."""
-        began_s, wait_s = self.clock.monotonic(), _FIRST_WAIT_S
-        while True:
-            asked_s = self.clock.monotonic()
-            self.requests += 1
-            try:
-                return call()
-            except StoreError as error:
-                if not error.retry or self.clock.monotonic() - began_s > self._patience_s:
-                    raise
-            finally:
-                self.spent_s += self.clock.monotonic() - asked_s
-            self.retries += 1
-            self.clock.sleep(self.random.uniform(0.0, wait_s))
-            wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
+        """Call the store, and again if what went wrong can pass."""
+        return self.patience.call(call)
 
 
 def tally(counts: Iterable[dict[str, int]]) -> dict[str, int]:

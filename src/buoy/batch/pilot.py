@@ -327,9 +327,9 @@ class Pilot:
             "age_s": round(self._beaten_s - self._began_s, 3),
             "done": self.done,
             "wasted": self.wasted,
-            "requests": self._ledger.requests,
-            "retries": self._ledger.retries,
-            "ledger_s": round(self._ledger.spent_s, 3),
+            "requests": self._ledger.patience.requests,
+            "retries": self._ledger.patience.retries,
+            "ledger_s": round(self._ledger.patience.spent_s, 3),
             "doing": self._doing,
         }
         self._ledger.overwrite(f"hb/{self.name}", record)

@@ -22,6 +22,7 @@ _COMMANDS = {
     "up": ("buoy.cli.up:up", "Serve models on this machine: a small OSCAR with buckets, jobs and a page."),
     "serve": ("buoy.cli.serve:serve", "Keep models in memory and answer requests over HTTP."),
     "predict": ("buoy.cli.predict:predict", "Run a model over files."),
+    "batch": ("buoy.cli.batch:batch", "Run a model over a whole bucket or folder, and survive anything."),
     "check": ("buoy.cli.models:check", "Check model folders: manifest, weights, samples."),
     "models": ("buoy.cli.models:models", "List the models that are found here."),
     "new": ("buoy.cli.new:new", "Write the folder of a new model."),

@@ -1,0 +1,155 @@
+"""Objects on their way from the store: read ahead, pinned by their etags, opened into the pictures that are in them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from buoy.archive import is_zip, pictures_in
+from buoy.batch.area import Area
+from buoy.batch.manifest import Row
+from buoy.batch.patience import Patience
+from buoy.batch.spec import VIDEOS
+from buoy.errors import BuoyError, ChangedError, InputError, MissingError, StoreError
+
+__all__ = ["Ahead", "Content", "Opened"]
+
+#: Larger objects go through a file.
+_IN_MEMORY_BYTES = 32 << 20
+_MAGIC = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
+
+#: Encoded bytes of a picture, the path of a video, or why there is none.
+Content = bytes | Path | BuoyError
+
+
+class Opened(NamedTuple):
+    """An object that was fetched."""
+
+    row: Row
+    #: Empty, or what it is instead: changed, deleted, empty, skipped.
+    fate: str
+    #: The pictures in it, each with its name in the object: one without a name if it is a picture itself.
+    items: Iterator[tuple[str, Content]]
+    #: To be removed when it is done.
+    file: Path | None = None
+
+
+class Ahead:
+    """Fetches rows in their order, several at once, a bounded number of bytes ahead.
+
+    Args:
+        source: whole keys are relative to it.
+        patience: how faults of the store are met.
+        fetchers: requests at once.
+        ahead_bytes: of objects that are fetched and not done; one object may be larger.
+    """
+
+    def __init__(self, source: Area, patience: Patience, *, fetchers: int, ahead_bytes: int) -> None:
+        self._source, self._patience = source, patience
+        self._ahead_bytes, self._most = ahead_bytes, fetchers * 4
+        self._pool = ThreadPoolExecutor(fetchers, thread_name_prefix="fetch")
+        self._folder = tempfile.TemporaryDirectory(prefix="buoy-batch-")
+        self._coming: deque[tuple[Row, Future[Opened]]] = deque()
+        self._held: dict[int, int] = {}
+
+    def ask(self, rows: deque[Row], ready: Callable[[], None]) -> None:
+        """Ask for the next of the rows, as many as there is room for; `ready` is called for each that came."""
+        while rows and len(self._held) < self._most:
+            row = rows[0]
+            size_bytes = 0 if row.fate or row.size_bytes > _IN_MEMORY_BYTES else row.size_bytes
+            if self._held and sum(self._held.values()) + size_bytes > self._ahead_bytes:
+                return
+            rows.popleft()
+            self._held[row.row] = size_bytes
+            future = self._pool.submit(self._open, row)
+            self._coming.append((row, future))
+            future.add_done_callback(lambda _: ready())
+
+    def next(self) -> Opened | None:
+        """The next object in order, if it has come.
+
+        Raises:
+            StoreError: the store refuses, or has failed for too long.
+        """
+        if not self._coming or not self._coming[0][1].done():
+            return None
+        return self._coming.popleft()[1].result()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether an object is on its way."""
+        return bool(self._coming)
+
+    def release(self, opened: Opened) -> None:
+        """The object is done: its room is free."""
+        self._held.pop(opened.row.row, None)
+        if opened.file is not None:
+            opened.file.unlink(missing_ok=True)
+
+    def drop(self) -> None:
+        """Forget what is on its way."""
+        for _, future in self._coming:
+            future.cancel()
+        self._coming.clear()
+        self._held.clear()
+
+    def close(self) -> None:
+        """End the threads and remove the files."""
+        self._pool.shutdown(cancel_futures=True)
+        self._folder.cleanup()
+
+    def _open(self, row: Row) -> Opened:
+        if row.fate:
+            return Opened(row, row.fate, iter(()))
+        try:
+            if row.key.lower().endswith((*VIDEOS, ".zip")) or row.size_bytes > _IN_MEMORY_BYTES:
+                return self._open_file(row)
+            data = self._patience.call(lambda: self._source.get(row.key, etag=row.etag))
+        except ChangedError:
+            return Opened(row, "changed", iter(()))
+        except StoreError as error:
+            if error.retry:
+                raise
+            self._check_source()
+            if isinstance(error, MissingError):
+                return Opened(row, "deleted", iter(()))
+            return Opened(row, "", iter([("", error)]))
+        if data[:4] in _MAGIC:  # whatever it is called
+            path = self._path(row)
+            path.write_bytes(data)
+            return Opened(row, "", _entries(path), path)
+        return Opened(row, "", iter([("", data)]))
+
+    def _check_source(self) -> None:
+        """Tell what is wrong with one object from what is wrong with all of them.
+
+        Raises:
+            StoreError: the source as a whole is gone, or refuses us.
+        """
+        try:
+            self._patience.call(lambda: self._source.store.list(self._source.bucket, limit=1))
+        except StoreError as error:
+            raise StoreError(f"the source cannot be read any more: {error.message}", error.hint) from error
+
+    def _open_file(self, row: Row) -> Opened:
+        path = self._path(row)
+        self._patience.call(lambda: self._source.fetch(row.key, path, etag=row.etag))
+        if row.key.lower().endswith(VIDEOS):
+            return Opened(row, "", iter([("", path)]), path)
+        items = _entries(path) if is_zip(path) else iter([("", path.read_bytes())])
+        return Opened(row, "", items, path)
+
+    def _path(self, row: Row) -> Path:
+        return Path(self._folder.name) / f"{row.row}"
+
+
+def _entries(path: Path) -> Iterator[tuple[str, Content]]:
+    """The pictures of a zip; one that is broken as a whole is a failed item without a name."""
+    try:
+        yield from pictures_in(path)
+    except InputError as error:
+        yield "", error

@@ -1,0 +1,136 @@
+"""The results: what the seal names, in the order of the manifest, in bounded memory; the same seal, the same bytes.
+
+Rows are gathered into groups of a fixed size, so the files do not even tell how the work was divided: an undisturbed
+run and one that was killed a hundred times give the same files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from buoy.batch.area import Area
+from buoy.batch.ledger import Ledger
+from buoy.batch.rows import FAILURE_COLUMNS, schema
+from buoy.batch.seal import Leaf, Seal
+from buoy.batch.tables import arrow, parquet, read_table
+from buoy.errors import StoreError
+
+__all__ = ["FAILED", "File", "merge", "span_of"]
+
+_GROUP_ROWS = 50_000
+_AHEAD = 16
+#: Statuses of objects that have no result and should have one.
+FAILED = ("failed", "changed", "deleted")
+
+
+class File(NamedTuple):
+    """A file of the results."""
+
+    name: str
+    size_bytes: int
+    sha256: str
+    rows: int
+
+
+def merge(ledger: Ledger, seal: Seal, results: Area) -> list[File]:
+    """Write results and failures, each as Parquet and CSV.
+
+    Raises:
+        StoreError: an attempt is not what was sealed.
+    """
+    with tempfile.TemporaryDirectory(prefix="buoy-merge-") as folder:
+        outputs = [_Output(Path(folder), "results", schema()), _Output(Path(folder), "failures", _failure_schema())]
+        for table in _tables(ledger, seal.leaves):
+            outputs[0].add(table)
+            outputs[1].add(_failures(table))
+        files = [file for output in outputs for file in output.close()]
+        for file in files:
+            ledger.patiently(lambda name=file.name: results.put(name, Path(folder) / name))  # type: ignore[misc]
+    return files
+
+
+def span_of(results: Area) -> tuple[str, str]:
+    """The first and the last time of a result set, from its statistics; empty if its keys tell none."""
+    size_bytes = results.stat("results.parquet").size_bytes
+    tail = results.get("results.parquet", start=max(0, size_bytes - (4 << 20)))
+    metadata = parquet().read_metadata(arrow().BufferReader(tail))
+    column = schema().get_field_index("time")
+    groups = [metadata.row_group(number).column(column).statistics for number in range(metadata.num_row_groups)]
+    known = [each for each in groups if each is not None and each.has_min_max]
+    return (min(each.min for each in known), max(each.max for each in known)) if known else ("", "")
+
+
+def _tables(ledger: Ledger, leaves: list[Leaf]) -> Iterator[Any]:
+    """The rows of the leaves, read a few leaves ahead."""
+    with ThreadPoolExecutor(_AHEAD) as pool:
+        coming = iter(leaves)
+        futures = [pool.submit(_load, ledger, leaf) for leaf in islice(coming, _AHEAD)]
+        while futures:
+            yield read_table(futures.pop(0).result())
+            futures += [pool.submit(_load, ledger, leaf) for leaf in islice(coming, 1)]
+
+
+def _load(ledger: Ledger, leaf: Leaf) -> bytes:
+    data = ledger.load(leaf.attempt.key)
+    if hashlib.sha256(data).hexdigest() != leaf.attempt.sha256:
+        raise StoreError(f"{leaf.attempt.key} is not what was sealed", "the store was changed: buoy batch run --again")
+    return data
+
+
+def _failure_schema() -> Any:
+    return arrow().schema([schema().field(name) for name in FAILURE_COLUMNS])
+
+
+def _failures(table: Any) -> Any:
+    import pyarrow.compute as compute
+
+    return table.filter(compute.is_in(table["status"], arrow().array(FAILED))).select(FAILURE_COLUMNS)
+
+
+class _Output:
+    """One table, as Parquet and as CSV."""
+
+    def __init__(self, folder: Path, name: str, columns: Any) -> None:
+        import pyarrow.csv
+
+        self._names = [f"{name}.parquet", f"{name}.csv"]
+        self._folder, self._schema = folder, columns
+        # No clock and no host in it: the writer's version is all that could differ.
+        self._parquet = parquet().ParquetWriter(folder / self._names[0], columns, compression="zstd")
+        self._csv = pyarrow.csv.CSVWriter(str(folder / self._names[1]), columns)
+        self._waiting: list[Any] = []
+        self._rows = self._total = 0
+
+    def add(self, table: Any) -> None:
+        self._waiting.append(table)
+        self._rows += table.num_rows
+        self._total += table.num_rows
+        while self._rows >= _GROUP_ROWS:
+            whole = arrow().concat_tables(self._waiting)
+            self._write(whole.slice(0, _GROUP_ROWS))
+            self._waiting = [whole.slice(_GROUP_ROWS)]
+            self._rows -= _GROUP_ROWS
+
+    def close(self) -> list[File]:
+        if self._rows or not self._total:
+            self._write(arrow().concat_tables(self._waiting) if self._waiting else self._schema.empty_table())
+        self._parquet.close()
+        self._csv.close()
+        return [self._file(name) for name in self._names]
+
+    def _write(self, table: Any) -> None:
+        table = table.cast(self._schema).combine_chunks()
+        self._parquet.write_table(table, row_group_size=_GROUP_ROWS)
+        self._csv.write_table(table)
+
+    def _file(self, name: str) -> File:
+        path = self._folder / name
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return File(name, path.stat().st_size, digest, self._total)

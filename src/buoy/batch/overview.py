@@ -1,0 +1,94 @@
+"""Where a run stands, read from its ledger: for the coordinator, and for whoever only wants to know."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from buoy.batch.clock import Clock
+from buoy.batch.control import Order
+from buoy.batch.fin import Part, announce, read_parts
+from buoy.batch.layout import Cell
+from buoy.batch.lease import LeaseWatch
+from buoy.batch.ledger import Ledger, tally
+from buoy.batch.seal import Resolved, resolve
+from buoy.batch.view import View
+
+__all__ = ["Overview", "Progress"]
+
+
+class Progress(NamedTuple):
+    """Where a run stands."""
+
+    order: Order
+    rows: int
+    rows_done: int
+    cells: int
+    cells_done: int
+    #: Objects by status, and failed ones by class of error.
+    counts: dict[str, int]
+    classes: dict[str, int]
+    #: Seconds that pilots spent on the cells that ended.
+    worked_s: float
+    #: The pilots whose heartbeats move.
+    pilots: list[str]
+
+
+class Overview:
+    """The cells, and what became of those that ended; each `fin` is read once."""
+
+    def __init__(self, ledger: Ledger, clock: Clock, lease_s: float) -> None:
+        self._ledger = ledger
+        self.view = View(ledger, LeaseWatch(clock, lease_s))
+        self._fins: dict[Cell, list[Part]] = {}
+        self._counts: dict[str, int] = {}
+        self._classes: dict[str, int] = {}
+        self._worked_s, self._rows_done = 0.0, 0
+
+    def read(self, *, mend: bool) -> None:
+        """List what is new, and read the `fin` of every cell that has ended since.
+
+        Args:
+            mend: announce the new cells of a split, should its splitter have died before it could.
+        """
+        view = self.view
+        view.refresh()
+        new = sorted(view.ended - self._fins.keys())
+        for cell, record in zip(new, self._ledger.read_many([f"fin/{cell.id}" for cell in new]), strict=True):
+            if record is None:  # listed, and lost since: it has to be done again
+                view.ended.discard(cell)
+                view.add(cell)
+                continue
+            parts = read_parts(record)
+            self._fins[cell] = parts
+            self._count(parts)
+            unknown = [part for part in parts if part.attempt is None and view.add(part.cell)]
+            if mend:
+                announce(self._ledger, unknown)
+
+    def resolve(self) -> Resolved:
+        """How far the cells have come."""
+        return resolve(self.view.planned or [], self._fins, self.view.voided)
+
+    def progress(self, order: Order, rows: int) -> Progress:
+        """The figures."""
+        view = self.view
+        return Progress(
+            order,
+            rows,
+            self._rows_done,
+            len(view.open) + len(view.ended),
+            len(view.ended),
+            self._counts,
+            self._classes,
+            self._worked_s,
+            view.watch.alive(),
+        )
+
+    def _count(self, parts: Sequence[Part]) -> None:
+        for part in parts:
+            if (attempt := part.attempt) is not None:
+                self._counts = tally([self._counts, attempt.counts])
+                self._classes = tally([self._classes, attempt.classes])
+                self._worked_s += attempt.seconds
+                self._rows_done += part.stop - part.start

@@ -1,0 +1,52 @@
+"""Calling a store that may be busy, restarting, or a lost packet away: what can pass is tried again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import TypeVar
+
+from buoy.batch.clock import Clock
+from buoy.errors import StoreError
+
+__all__ = ["Patience"]
+
+T = TypeVar("T")
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.2, 20.0
+
+
+class Patience:
+    """Tries again with growing, fully jittered waits, and counts. For several threads; the counts are then roughly so.
+
+    Args:
+        clock: to wait between tries.
+        random: for the jitter.
+        patience_s: how long the store may fail before it is given up.
+    """
+
+    def __init__(self, clock: Clock, random: Random, patience_s: float) -> None:
+        self.clock, self.random, self._patience_s = clock, random, patience_s
+        #: Requests that were made, and those of them that had to be made again.
+        self.requests = self.retries = 0
+        self.spent_s = 0.0
+
+    def call(self, request: Callable[[], T]) -> T:
+        """Make a request.
+
+        Raises:
+            StoreError: it is refused, or fails for too long.
+        """
+        began_s, wait_s = self.clock.monotonic(), _FIRST_WAIT_S
+        while True:
+            asked_s = self.clock.monotonic()
+            self.requests += 1
+            try:
+                return request()
+            except StoreError as error:
+                if not error.retry or self.clock.monotonic() - began_s > self._patience_s:
+                    raise
+            finally:
+                self.spent_s += self.clock.monotonic() - asked_s
+            self.retries += 1
+            self.clock.sleep(self.random.uniform(0.0, wait_s))
+            wait_s = min(wait_s * 2, _LONGEST_WAIT_S)

@@ -1,0 +1,136 @@
+"""What a run is: everything that decides its results. The same spec is the same run."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from buoy.batch.pilot import Pace
+from buoy.errors import UsageError
+from buoy.manifest import Manifest
+from buoy.model import find_folder
+from buoy.results import ModelInfo
+
+__all__ = ["PICTURES", "VIDEOS", "Filters", "Handling", "ModelPin", "Spec", "check_model", "pin_model"]
+
+PICTURES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".zip")
+VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".mpg", ".mpeg", ".m4v", ".webm", ".ts")
+
+
+class Filters(Struct, frozen=True, kw_only=True):
+    """Which objects of the source the run is about."""
+
+    #: A glob over keys, relative to the source; `*` matches slashes too.
+    where: str = ""
+    #: Lower case, with their dots. Other objects become rows with the status `skipped`.
+    suffixes: tuple[str, ...] = PICTURES
+    #: Seconds since 1970, of the object's last change.
+    since_s: float | None = None
+    until_s: float | None = None
+    least_bytes: int = 0
+    most_bytes: int | None = None
+
+
+class ModelPin(Struct, frozen=True, kw_only=True):
+    """The model, so that no pilot works with another."""
+
+    #: A name that `find_folder` knows, or a path.
+    folder: str
+    name: str
+    version: str
+    weights_sha256: str
+    maturity: str
+    #: sha256 of the manifest file: thresholds and classes are in it.
+    manifest_sha256: str
+
+    @property
+    def info(self) -> ModelInfo:
+        """As records have it."""
+        return msgspec.convert(
+            {
+                "name": self.name,
+                "version": self.version,
+                "weights_sha256": self.weights_sha256,
+                "maturity": self.maturity,
+            },
+            ModelInfo,
+        )
+
+
+class Handling(Struct, frozen=True, kw_only=True):
+    """How pilots treat objects. Does not change what is found in them."""
+
+    #: An object, or a picture in it, that takes longer is a failed one.
+    item_timeout_s: float = 120.0
+    #: Bytes of objects that a pilot reads ahead.
+    ahead_bytes: int = 64 << 20
+    fetchers: int = 8
+
+
+class Spec(Struct, frozen=True, kw_only=True):
+    """One run."""
+
+    #: `s3://bucket/prefix` or the absolute path of a folder.
+    source: str
+    #: A file that lists the objects instead: CSV, JSONL, Parquet, or an S3 inventory's manifest.json.
+    listing: str = ""
+    model: ModelPin
+    filters: Filters = Filters()
+    #: How time, station and camera are read from keys.
+    key_pattern: str = ""
+    #: Of a video a frame is looked at every so many seconds.
+    every_s: float = 1.0
+    #: Raised to do again what was done already.
+    again: int = 0
+    pace: Pace = Pace()
+    handling: Handling = Handling()
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of all that decides what the run does and finds."""
+        kept = {name: value for name, value in msgspec.to_builtins(self).items() if name not in ("pace", "handling")}
+        kept["model"] = {name: value for name, value in kept["model"].items() if name != "folder"}
+        return hashlib.sha256(msgspec.json.encode(kept, order="sorted")).hexdigest()
+
+    @property
+    def run(self) -> str:
+        """The name of the run."""
+        return f"{self.model.name}-{self.fingerprint[:10]}"
+
+
+def pin_model(model: str) -> ModelPin:
+    """Pin a model by name or folder.
+
+    Raises:
+        UsageError, ManifestError: there is none, or it is wrong.
+    """
+    folder = find_folder(model)
+    manifest = Manifest.load(folder)
+    return ModelPin(
+        folder=model if len(Path(model).parts) == 1 and not os.path.isdir(model) else str(folder.absolute()),
+        name=manifest.name,
+        version=manifest.version,
+        weights_sha256=manifest.weights.sha256,
+        maturity=manifest.maturity,
+        manifest_sha256=hashlib.sha256((folder / "manifest.yaml").read_bytes()).hexdigest(),
+    )
+
+
+def check_model(pin: ModelPin) -> Path:
+    """The folder of the pinned model on this machine.
+
+    Raises:
+        UsageError: another model stands there.
+    """
+    here = pin_model(pin.folder)
+    if here != pin:
+        raise UsageError(
+            f"{pin.folder}: this is {here.name} {here.version} ({here.weights_sha256[:12]}), "
+            f"the run is with {pin.name} {pin.version} ({pin.weights_sha256[:12]})",
+            "bring that model back, or begin another run with this one",
+        )
+    return find_folder(pin.folder)

@@ -1,0 +1,330 @@
+"""`buoy batch`: a model over a whole bucket or folder."""
+
+from __future__ import annotations
+
+import json
+import signal
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from buoy.cli.group import FAILED_INPUTS
+from buoy.cli.talk import say
+
+if TYPE_CHECKING:
+    from buoy.batch.run import Found
+    from buoy.batch.spec import Spec
+
+#: Exit codes of a run that did not come to its end.
+PAUSED, CANCELLED = 4, 5
+
+_Run = click.argument("run", metavar="RUN")
+_Json = click.option("--json", "as_json", is_flag=True, help="JSON lines on stdout.")
+
+
+@click.group()
+def batch() -> None:
+    """Run a model over a whole bucket or folder, each object exactly once, whatever dies on the way.
+
+    A run is named by its place, OUT/NAME, or by OUT alone if there is only one. S3 is reached with
+    BUOY_S3_ENDPOINT, BUOY_S3_ACCESS_KEY and BUOY_S3_SECRET_KEY, or as AWS's tools are.
+    """
+
+
+@batch.command()
+@click.argument("model")
+@click.argument("source")
+@click.option("--out", required=True, help="Where results go: a folder, or s3://bucket/prefix.")
+@click.option("--where", default="", help="Glob over keys; * matches slashes too.")
+@click.option("--suffix", "suffixes", multiple=True, help="Only such files.  [default: pictures and zips]")
+@click.option("--since", help="Only objects changed since then (2024-01-31, or with a time).")
+@click.option("--list", "listing", default="", help="CSV, JSONL, Parquet or S3 inventory that lists the objects.")
+@click.option("--key-pattern", default="", help="{station}/{camera}/{time:%Y%m%d_%H%M%S}.jpg, or a regular expression.")
+@click.option(
+    "--every", type=click.FloatRange(0.01), default=1.0, show_default=True, help="Seconds between frames of a video."
+)
+@click.option(
+    "--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes; they share the cores."
+)
+@click.option("--max-hours", type=click.FloatRange(0.001), help="Workers take no more work after so many hours.")
+@click.option(
+    "--engine", type=click.Choice(["local"]), default="local", show_default=True, help="What runs the workers."
+)
+@click.option("--again", type=click.IntRange(0), default=0, help="Raise it to do again what was done.")
+@click.option("--dry-run", is_flag=True, help="Say what there is and what it will take, and stop.")
+@_Json
+def run(
+    model: str, source: str, out: str, where: str, suffixes: tuple[str, ...], since: str | None, listing: str,
+    key_pattern: str, every: float, workers: int, max_hours: float | None, engine: str, again: int, dry_run: bool,
+    as_json: bool,
+) -> int:  # fmt: skip
+    """Run MODEL over SOURCE, a folder or s3://bucket/prefix.
+
+    The same command again takes over where the last one was killed, or shows what came out. Closing the terminal
+    stops nothing.
+    """
+    from buoy.batch.area import Home
+    from buoy.batch.run import prepare
+    from buoy.batch.spec import PICTURES, Filters, Spec, pin_model
+
+    spec = Spec(
+        source=source if source.startswith("s3://") else str(Path(source).absolute()),
+        listing=str(Path(listing).absolute()) if listing and "://" not in listing else listing,
+        model=pin_model(model),
+        filters=Filters(
+            where=where,
+            suffixes=tuple(_dotted(suffix) for suffix in suffixes) or PICTURES,
+            since_s=_seconds(since) if since else None,
+        ),
+        key_pattern=key_pattern,
+        every_s=every,
+        again=again,
+        **_test_pace(max_hours),
+    )
+    home = Home(out)
+    if spec.model.maturity == "demo":
+        say(f"{spec.model.name}: demo weights, draw no conclusions from the results")
+    found = prepare(spec, home, say)
+    _introduce(spec, home, found, workers, as_json)
+    if dry_run:
+        return 0
+    return _coordinate(spec, home, found, workers, as_json)
+
+
+def _coordinate(spec: Spec, home: Any, found: Found, workers: int, as_json: bool) -> int:
+    from buoy.batch.engines.local import LocalEngine
+    from buoy.batch.pilot import Ending
+    from buoy.batch.run import coordinate
+    from buoy.cli.batch_display import Display
+
+    engine = LocalEngine(home.where, spec.run, workers, _log(home, spec.run))
+    with Display(found.manifest, as_json=as_json) as display:
+        if hasattr(signal, "SIGHUP"):
+            signal.signal(signal.SIGHUP, lambda *_: display.leave())
+        look_s = min(2.0, spec.pace.idle_s)
+        try:
+            ending = coordinate(spec, home, found, engine, pilots=workers, show=display.show, look_s=look_s)
+        except KeyboardInterrupt:
+            display.leave()
+            say(f"the workers go on; watch them: buoy batch watch {home.where}/{spec.run}")
+            return 130
+    if ending is Ending.DONE:
+        return _conclude(found.ledger, as_json)
+    order = _order(found.ledger)
+    place = f"{home.where}/{spec.run}"
+    if ending is Ending.PAUSED:
+        say(f"paused: {order.reason or 'by ' + order.by}; go on with: buoy batch resume {place}")
+        return PAUSED
+    if ending is Ending.CANCELLED:
+        say("cancelled")
+        return CANCELLED
+    say(f"another coordinator took over; watch it: buoy batch watch {place}")
+    return 0
+
+
+@batch.command()
+@_Run
+@_Json
+def status(run: str, as_json: bool) -> int:
+    """Where RUN stands."""
+    return _follow(run, as_json, once=True)
+
+
+@batch.command()
+@_Run
+@_Json
+def watch(run: str, as_json: bool) -> int:
+    """Show the progress of RUN until it ends. Stopping to watch stops nothing."""
+    return _follow(run, as_json, once=False)
+
+
+@batch.command()
+@_Run
+def pause(run: str) -> None:
+    """Have the workers finish what they have in hand, and leave."""
+    _give(run, "paused")
+
+
+@batch.command()
+@_Run
+@click.option("--anyway", is_flag=True, help="Go on even if everything fails the same way.")
+@click.option("--workers", type=click.IntRange(1, 64), help="Processes.  [default: as before]")
+@_Json
+def resume(run: str, anyway: bool, workers: int | None, as_json: bool) -> int:
+    """Go on with RUN."""
+    from buoy.batch.run import prepare
+
+    home, spec, ledger = _open(run)
+    order = _give(run, "running", anyway=anyway, pilots=workers)
+    del ledger
+    return _coordinate(spec, home, prepare(spec, home, say), order.pilots, as_json)
+
+
+@batch.command()
+@_Run
+def cancel(run: str) -> None:
+    """End RUN for good. What was done stays in its ledger."""
+    _give(run, "cancelled")
+
+
+@batch.command()
+@_Run
+@_Json
+def report(run: str, as_json: bool) -> int:
+    """Show what came out of RUN."""
+    return _conclude(_open(run)[2], as_json)
+
+
+def _open(text: str) -> Any:
+    from buoy.batch.find import find_run
+    from buoy.batch.run import open_ledger
+    from buoy.batch.work import read_spec
+
+    home, name = find_run(text)
+    ledger = open_ledger(home, name)
+    return home, read_spec(ledger), ledger
+
+
+def _order(ledger: Any) -> Any:
+    from buoy.batch.control import Control
+
+    return Control(ledger).look()
+
+
+def _give(run: str, state: Any, **options: Any) -> Any:
+    from buoy.batch.control import Control
+
+    order = Control(_open(run)[2]).give(state, by="the command line", **options)
+    say(state)
+    return order
+
+
+def _follow(run: str, as_json: bool, *, once: bool) -> int:
+    from buoy.batch.clock import SystemClock
+    from buoy.batch.control import Control
+    from buoy.batch.layout import DONE
+    from buoy.batch.manifest import read_index
+    from buoy.batch.overview import Overview
+    from buoy.cli.batch_display import Display
+
+    _, spec, ledger = _open(run)
+    clock, control, index = SystemClock(), Control(ledger), read_index(ledger)
+    if index is None:
+        say("the source is still being listed")
+        return 0
+    overview = Overview(ledger, clock, spec.pace.lease_s)
+    with Display(index, as_json=as_json, plain=once) as display:
+        while True:
+            order = control.look()
+            overview.read(mend=False)
+            display.show(overview.progress(order, index.rows))
+            ended = ledger.read(DONE) is not None or order.state == "cancelled"
+            if once or ended:
+                break
+            clock.sleep(2.0)
+    return _conclude(ledger, as_json) if ended and order.state != "cancelled" else 0
+
+
+def _conclude(ledger: Any, as_json: bool) -> int:
+    from buoy.batch.layout import DONE
+
+    done = ledger.read(DONE)
+    if done is None:
+        say("it is not done yet")
+        return 0
+    counts = done["counts"]
+    if as_json:
+        click.echo(json.dumps({"done": {name: done[name] for name in ("results", "seal", "counts", "report")}}))
+    else:
+        say(", ".join(f"{number:,} {status}" for status, number in counts.items()))
+        click.echo(done["results"])
+    bad = sum(counts.get(status, 0) for status in ("failed", "changed", "deleted"))
+    if bad and not as_json:
+        say(f"{bad:,} have no result, see failures.csv there; try them again with: {done['report']['retry']}")
+    return FAILED_INPUTS if bad else 0
+
+
+def _introduce(spec: Spec, home: Any, found: Found, workers: int, as_json: bool) -> None:
+    manifest, estimate = found.manifest, found.estimate
+    hours = estimate.total_s / 3600 * estimate.cores
+    facts = {
+        "run": f"{home.where}/{spec.run}",
+        "objects": manifest.todo,
+        "bytes": manifest.todo_bytes,
+        "empty": manifest.fates.get("empty", 0),
+        "skipped": manifest.fates.get("skipped", 0),
+        "outside_filters": manifest.outside,
+        "sampled": estimate.sampled,
+        "seconds_per_object": round(estimate.mean_s * estimate.cores, 4),
+        "workers": workers,
+        "finish_s": {"p10": round(estimate.total_p10_s, 1), "p90": round(estimate.total_p90_s, 1)},
+        "core_hours": round(hours, 3),
+        "keys_read": round(found.matched, 3) if spec.key_pattern else None,
+    }
+    if as_json:
+        click.echo(json.dumps({"found": facts}))
+        return
+    say(f"{facts['run']}")
+    others = [f"{facts[name]:,} {word}" for name, word in _WORDS.items() if facts[name]]
+    say(f"  {manifest.todo:,} objects, {_size(manifest.todo_bytes)}" + "".join(f"; {other}" for other in others))
+    low, high = _span(estimate.total_p10_s), _span(estimate.total_p90_s)
+    say(
+        f"  {facts['seconds_per_object']:.3f} core seconds for each ({estimate.sampled} tried): {low} to {high} here, "
+        f"{hours:.2f} core hours"
+    )
+    if spec.key_pattern:
+        say(f"  the key pattern reads {found.matched:.0%} of the keys")
+
+
+_WORDS = {"empty": "empty", "skipped": "that are no pictures", "outside_filters": "left out by the filters"}
+
+
+def _size(number: float) -> str:
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if number < 1024:
+            return f"{number:.0f} {unit}" if unit == "bytes" else f"{number:.1f} {unit}"
+        number /= 1024
+    return f"{number:.2f} TiB"
+
+
+def _span(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _dotted(suffix: str) -> str:
+    return (suffix if suffix.startswith(".") else f".{suffix}").lower()
+
+
+def _seconds(text: str) -> float:
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is no date: write 2024-01-31, or 2024-01-31T12:00Z") from error
+    return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+
+
+def _log(home: Any, run: str) -> Path:
+    import os
+
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state) / "buoy" / f"{run}.log"
+
+
+def _test_pace(max_hours: float | None) -> dict[str, Any]:
+    """How patient the run is. Tests are less patient: `BUOY_BATCH_LEASE_S`."""
+    import os
+
+    from buoy.batch.pilot import Pace
+
+    budget_s = max_hours * 3600 if max_hours else None
+    lease = os.environ.get("BUOY_BATCH_LEASE_S")
+    if not lease:
+        return {"pace": Pace(budget_s=budget_s)}
+    lease_s = float(lease)
+    return {
+        "pace": Pace(lease_s=lease_s, beat_s=lease_s / 5, look_s=lease_s / 10, idle_s=lease_s / 20, budget_s=budget_s)
+    }
