@@ -53,12 +53,12 @@ def sample_rows(rows: ManifestRows, index: Index, random: Random) -> list[Row]:
     """Objects from places that are spread over the manifest, a few neighbours from each."""
     if index.todo <= _SAMPLE:
         return [row for row in rows.read(0, min(index.rows, 20 * _SAMPLE)) if not row.fate][:_SAMPLE]
-    each, found = _SAMPLE // _SPOTS, []
+    each, found = _SAMPLE // _SPOTS, set[Row]()
     for spot in range(_SPOTS):
         start = min(index.rows - 1, int((spot + random.random()) * index.rows / _SPOTS))
         near = rows.read(start, min(index.rows, start + 40 * each))
-        found += [row for row in near if not row.fate][:each]
-    return found
+        found.update([row for row in near if not row.fate][:each])
+    return sorted(found)
 
 
 def estimate(ledger: Ledger, index: Index, runner: ItemRunner, random: Random) -> Estimate:

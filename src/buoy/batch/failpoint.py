@@ -1,5 +1,7 @@
 """Places where a test ends the process: `BUOY_FAILPOINT=name` or `name:3` for the third time it is reached.
 
+`BUOY_FAILPOINT_SIGNAL=STOP` makes it stand still instead.
+
 Unset, as it always is but in tests, it costs the comparison of two words.
 """
 
@@ -29,4 +31,4 @@ def reach(name: Name) -> None:
         return
     _left -= 1
     if _left == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.Signals[f"SIG{os.environ.get('BUOY_FAILPOINT_SIGNAL', 'KILL')}"])

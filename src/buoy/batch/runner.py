@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
-from buoy import machine
 from buoy.batch.fetch import Ahead, Content, Opened
 from buoy.batch.isolate import Child, Event, load_error
 from buoy.batch.manifest import Row
@@ -69,11 +68,12 @@ class ItemRunner:
         callers: see `Engine.open`.
         timeout_s: what takes longer is a failed item; a video gets it for each frame.
         every_s: of a video a frame is looked at every so often.
+        most_bytes: memory of the child; what makes it take more is a failed item.
     """
 
     def __init__(
         self, ahead: Ahead, liner: Liner, model: Path, info: ModelInfo, *, callers: int | None, timeout_s: float,
-        every_s: float,
+        every_s: float, most_bytes: int,
     ) -> None:  # fmt: skip
         self._ahead, self._liner = ahead, liner
         self._model, self._info, self._callers = model, info, callers
@@ -87,7 +87,8 @@ class ItemRunner:
         self._back: deque[_Item] = deque()
         self._objects: dict[int, _Object] = {}
         self._opening: deque[_Object] = deque()
-        self._most_bytes = int(machine.memory_bytes() * 0.8)
+        self._most_bytes = most_bytes
+        self._weighed_s = 0.0
 
     def run(self, rows: Sequence[Row], stopping: Callable[[], bool]) -> Iterator[Done | None]:
         """Work on rows, in any order, and see `Runner`."""
@@ -197,12 +198,22 @@ class ItemRunner:
         except Empty:
             pass
         if self._child is not None and self._child.lanes:
-            now_s = time.monotonic()
-            for item in list(self._sent.values())[: self._child.lanes]:
-                item.began_s = item.began_s or now_s
-                if now_s - item.began_s > self._timeout_s and not item.fault:
-                    item.fault = f"took longer than {self._timeout_s:g} s"
-                    self._child.kill()
+            self._guard(self._child, time.monotonic())
+
+    def _guard(self, child: Child, now_s: float) -> None:
+        """End a child that hangs or outgrows its memory."""
+        working = list(self._sent.values())[: child.lanes]
+        for item in working:
+            item.began_s = item.began_s or now_s
+            if now_s - item.began_s > self._timeout_s and not item.fault:
+                item.fault = f"took longer than {self._timeout_s:g} s"
+                child.kill()
+        if now_s - self._weighed_s > _TICK_S:
+            self._weighed_s = now_s
+            if child.rss_bytes > self._most_bytes:
+                for item in working:
+                    item.fault = item.fault or "took more memory than there is for it"
+                child.kill()
 
     def _handle(self, event: Event | None) -> None:
         if event is None or event.child is not self._child:

@@ -66,6 +66,9 @@ class Handling(Struct, frozen=True, kw_only=True):
 
     #: An object, or a picture in it, that takes longer is a failed one.
     item_timeout_s: float = 120.0
+    #: An object that makes the process with the model take more memory is a failed one.
+    #: By default four fifths of what the machine has for a pilot.
+    memory_bytes: int = 0
     #: Bytes of objects that a pilot reads ahead.
     ahead_bytes: int = 64 << 20
     fetchers: int = 8

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from buoy.cli.group import FAILED_INPUTS
 from buoy.cli.talk import say
 
 if TYPE_CHECKING:
+    from buoy.batch.pilot import Pace
     from buoy.batch.run import Found
     from buoy.batch.spec import Spec
 
@@ -52,13 +54,15 @@ def batch() -> None:
 @click.option(
     "--engine", type=click.Choice(["local"]), default="local", show_default=True, help="What runs the workers."
 )
+@click.option("--item-timeout", type=click.FloatRange(0.1), default=120.0, show_default=True,
+              help="Seconds after which a picture is a failed one.")  # fmt: skip
 @click.option("--again", type=click.IntRange(0), default=0, help="Raise it to do again what was done.")
 @click.option("--dry-run", is_flag=True, help="Say what there is and what it will take, and stop.")
 @_Json
 def run(
     model: str, source: str, out: str, where: str, suffixes: tuple[str, ...], since: str | None, listing: str,
-    key_pattern: str, every: float, workers: int, max_hours: float | None, engine: str, again: int, dry_run: bool,
-    as_json: bool,
+    key_pattern: str, every: float, workers: int, max_hours: float | None, engine: str, again: int,
+    item_timeout: float, dry_run: bool, as_json: bool,
 ) -> int:  # fmt: skip
     """Run MODEL over SOURCE, a folder or s3://bucket/prefix.
 
@@ -67,7 +71,7 @@ def run(
     """
     from buoy.batch.area import Home
     from buoy.batch.run import prepare
-    from buoy.batch.spec import PICTURES, Filters, Spec, pin_model
+    from buoy.batch.spec import PICTURES, Filters, Handling, Spec, pin_model
 
     spec = Spec(
         source=source if source.startswith("s3://") else str(Path(source).absolute()),
@@ -81,7 +85,10 @@ def run(
         key_pattern=key_pattern,
         every_s=every,
         again=again,
-        **_test_pace(max_hours),
+        handling=Handling(
+            item_timeout_s=item_timeout, memory_bytes=int(os.environ.get("BUOY_BATCH_CHILD_MIB") or 0) << 20
+        ),
+        pace=_pace(max_hours),
     )
     home = Home(out)
     if spec.model.maturity == "demo":
@@ -308,23 +315,14 @@ def _seconds(text: str) -> float:
 
 
 def _log(home: Any, run: str) -> Path:
-    import os
-
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(state) / "buoy" / f"{run}.log"
 
 
-def _test_pace(max_hours: float | None) -> dict[str, Any]:
+def _pace(max_hours: float | None) -> Pace:
     """How patient the run is. Tests are less patient: `BUOY_BATCH_LEASE_S`."""
-    import os
-
     from buoy.batch.pilot import Pace
 
     budget_s = max_hours * 3600 if max_hours else None
-    lease = os.environ.get("BUOY_BATCH_LEASE_S")
-    if not lease:
-        return {"pace": Pace(budget_s=budget_s)}
-    lease_s = float(lease)
-    return {
-        "pace": Pace(lease_s=lease_s, beat_s=lease_s / 5, look_s=lease_s / 10, idle_s=lease_s / 20, budget_s=budget_s)
-    }
+    lease_s = float(os.environ.get("BUOY_BATCH_LEASE_S") or Pace().lease_s)
+    return Pace(lease_s=lease_s, beat_s=lease_s / 4.5, look_s=lease_s / 9, idle_s=lease_s / 18, budget_s=budget_s)
