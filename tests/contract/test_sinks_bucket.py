@@ -328,6 +328,17 @@ def test_the_spool_has_a_bound_and_what_is_lost_is_said_in_the_data(tmp_path: Pa
     assert all(row["reason"] == "sink: late" and row["begin"] <= row["end"] for row in lost)
 
 
+def test_a_clock_that_jumps_opens_few_files_and_loses_nothing(tmp_path: Path) -> None:
+    place = in_folder(tmp_path / "out")
+    to = sinks(place.to, tmp_path / "data")
+    for number in range(100):
+        to.frame({}, frame(number, f"20{number:02}-01-01T00:00:00.000Z", FISH))
+    until(lambda: to.status()[0]["written"] == 100)
+    assert len([path for path in Path("/proc/self/fd").iterdir() if str(tmp_path / "data") in str(path.resolve())]) <= 6
+    assert to.close(60)
+    assert sorted(place.numbers()) == [*range(100)]
+
+
 def test_two_that_write_to_one_spool_do_not_take_each_others_parts(tmp_path: Path) -> None:
     place = in_folder(tmp_path / "out")
     both = [sinks(place.to, tmp_path / "data", Limits(part_s=0.02)) for _ in range(2)]

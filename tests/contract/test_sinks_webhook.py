@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from buoy.errors import UsageError
-from buoy.serve.live.sinks import Limits, Sinks
+from buoy.serve.live.sinks import Limits, Sinks, webhook
 from buoy.streams.spec import read_spec
 from support.frames import failed_frame, frame
 from support.receiver import closed_port, hanging, receiver
@@ -133,7 +133,8 @@ def test_a_receiver_that_comes_back_gets_the_alert_and_both_are_said_once(caplog
     assert "hidden" not in told
 
 
-def test_an_alert_that_reached_nobody_does_not_silence_the_next() -> None:
+def test_an_alert_that_reached_nobody_does_not_silence_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhook, "_AGAIN_S", 0.0)
     with receiver([404]) as to:
         open_ = sinks(to.url, cooldown_s=3600)
         open_.frame({}, frame(0, found=HIT))
@@ -168,7 +169,8 @@ def test_what_can_never_work_is_refused_at_once(to: str, rule: dict[str, Any], w
 
 def test_what_is_no_record_is_counted_and_raises_nothing(caplog: pytest.LogCaptureFixture) -> None:
     open_ = sinks(f"http://127.0.0.1:{closed_port()}")
-    for record in (b"", b"{}", b'{"input": 1}', b"\xff"):
+    for record in (b"", b"{}", b'{"input": 1}', b"\xff", frame(0, "../../../../etc/cron.d/x", HIT)):
         assert open_.frame({}, record) == []
-    assert open_.unreadable == 4
+    open_.gap("yesterday", "2026-11-25T15:00:00.000Z", "silent")
+    assert open_.unreadable == 6
     assert open_.close(30)

@@ -50,8 +50,10 @@ def test_a_gap_parts_what_is_before_it_from_what_comes_after() -> None:
 def test_an_alert_that_reached_nobody_ends_the_pause() -> None:
     rule = Rule("rip", 0.5, 1, 1, 300)
     assert raised(rule, "xx") == [0]
-    rule.rearm()
-    assert raised(rule, "x") == [0]
+    rule.rearm(3.0)
+    assert raised(rule, "xxxxx") == [3]
+    rule.rearm(9999.0)  # the pause itself ends sooner
+    assert rule.see(HIT, flagged=False, now_s=303.0)
 
 
 def test_without_a_label_any_will_do() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from buoy.serve.live.sinks.limits import Limits
-from buoy.serve.live.sinks.seen import Frame, Gap, read_frame
+from buoy.serve.live.sinks.seen import Frame, Gap, read_frame, read_gap
 from buoy.streams.spec import Sink, StreamSpec
 
 __all__ = ["Limits", "Sinks"]
@@ -90,7 +90,7 @@ class Sinks:
     def gap(self, begin: str, end: str, reason: str) -> None:
         """No frame was looked at from `begin` to `end` (UTC, RFC 3339). Never waits and never raises."""
         try:
-            gap = Gap(stream=self.stream, begin=begin, end=end, reason=reason)
+            gap = read_gap(self.stream, begin, end, reason)
             for sink in self._open:
                 sink.gap(gap)
         except Exception:

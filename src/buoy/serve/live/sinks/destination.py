@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from buoy.errors import ExistsError, UsageError
+from buoy.serve.live.sinks.spool import sync_folder
 from buoy.store import Store, open_store
 from buoy.store.local import PIECE_BYTES, told
 
@@ -47,11 +48,7 @@ class _Folder:
                 copy.flush()
                 os.fsync(copy.fileno())
             os.replace(new, target)
-            above = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(above)
-            finally:
-                os.close(above)
+            sync_folder(target.parent)
 
     def close(self) -> None:
         pass

@@ -61,6 +61,6 @@ class Rule:
         self._window.clear()
         self._hits = 0
 
-    def rearm(self) -> None:
-        """The last alert reached nobody: the next one need not wait for the pause to end."""
-        self._quiet_until_s = float("-inf")
+    def rearm(self, at_s: float) -> None:
+        """The last alert reached nobody: from then on (monotonic seconds) the next one need not wait for the pause."""
+        self._quiet_until_s = min(self._quiet_until_s, at_s)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
 
-__all__ = ["Frame", "Gap", "read_frame"]
+__all__ = ["Frame", "Gap", "read_frame", "read_gap"]
+
+#: The names of files are made of it, and a client that pushes frames may say when they were captured.
+_Moment = Annotated[str, Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z$")]
 
 
 class Gap(Struct, frozen=True, kw_only=True, tag_field="schema", tag="buoy.gap/1"):
@@ -17,8 +20,8 @@ class Gap(Struct, frozen=True, kw_only=True, tag_field="schema", tag="buoy.gap/1
     """
 
     stream: str
-    begin: str
-    end: str
+    begin: _Moment
+    end: _Moment
     reason: str
     #: Frames that were looked at and that the sink then lost; 0 where there were none to lose.
     dropped: int = 0
@@ -44,7 +47,7 @@ class _Found(Struct):
 
 
 class _Captured(Struct):
-    captured: str
+    captured: _Moment
     flags: list[str] = []
 
 
@@ -73,3 +76,13 @@ def read_frame(record: bytes, jpeg: bytes) -> Frame:
     frame = read.input.frame
     flagged = bool(frame.flags) or read.error is not UNSET
     return Frame(frame.captured, flagged, [(found.label, found.score) for found in read.detections], record, jpeg)
+
+
+def read_gap(stream: str, begin: str, end: str, reason: str) -> Gap:
+    """Check what is said of a gap.
+
+    Raises:
+        msgspec.MsgspecError: its times are none.
+    """
+    said = {"schema": "buoy.gap/1", "stream": stream, "begin": begin, "end": end, "reason": reason}
+    return msgspec.convert(said, Gap)

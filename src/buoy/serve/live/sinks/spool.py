@@ -22,12 +22,14 @@ from pathlib import Path
 from buoy.errors import StoreError
 from buoy.store.local import told
 
-__all__ = ["Part", "Spool", "sealed", "taken"]
+__all__ = ["Part", "Spool", "sealed", "sync_folder", "taken"]
 
 _SUFFIX = ".jsonl"
 _SYNC_S = 1.0
 #: A part of an hour that is over is closed when nothing more has come for so long.
 _IDLE_S = 5.0
+#: Parts of different hours that are written at once: more come only from a clock that jumps.
+_MOST_OPEN = 4
 
 
 class Part:
@@ -48,6 +50,7 @@ class Part:
             try:
                 fcntl.flock(self._fd, fcntl.LOCK_EX)
                 os.rename(new, path)
+                sync_folder(folder)
             except BaseException:
                 self.close()
                 raise
@@ -129,6 +132,8 @@ class Spool:
         self._check_room(len(data))
         part = self._parts.get(captured[:13])
         if part is None:
+            if len(self._parts) >= _MOST_OPEN:
+                self._close(min(self._parts.values(), key=lambda each: each.written_s))
             part = self._parts[captured[:13]] = Part(self.folder, captured)
         part.append(data)
         self.kept_bytes += len(data)
@@ -228,6 +233,15 @@ def taken(path: Path) -> Iterator[bool]:
             yield True
         finally:
             os.close(fd)
+
+
+def sync_folder(folder: Path) -> None:
+    """See to it that a power cut leaves the names in a folder."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _cut_half_line(fd: int) -> None:

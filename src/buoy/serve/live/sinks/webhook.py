@@ -49,6 +49,8 @@ _CONNECT_S = 3.0
 #: From the first byte sent to the status line: a server that answers drop by drop counts as one that hangs.
 _ANSWER_S = 8.0
 _QUEUE_BYTES = 16 << 20
+#: After an alert that reached nobody the next is raised no sooner, and no more often is it said.
+_AGAIN_S = 10.0
 
 
 class _Alert(NamedTuple):
@@ -82,6 +84,7 @@ class Webhook:
         self._health = Health({"stream": spec.name, "sink": "webhook", "to": self._shown})
         self._closing = threading.Event()
         self._deadline_s = float("inf")
+        self._said_s = float("-inf")
         self._thread = threading.Thread(target=self._run, name=f"webhook of {spec.name}", daemon=True)
         self._thread.start()
 
@@ -153,9 +156,12 @@ class Webhook:
             if self._closing.wait(wait_s):  # about to end: once more, soon
                 time.sleep(min(wait_s, 0.2))
         self._counts["failed"] += 1
-        self._rule.rearm()
-        fields = {"stream": self._spec.name, "to": self._shown, "id": alert.head["id"], **told.record()}
-        _log.error("an alert could not be delivered", extra={"fields": fields})
+        now_s = time.monotonic()
+        self._rule.rearm(now_s + _AGAIN_S)
+        if now_s - self._said_s >= _AGAIN_S:
+            self._said_s = now_s
+            fields = {"stream": self._spec.name, "to": self._shown, "id": alert.head["id"], **told.record()}
+            _log.error("an alert could not be delivered", extra={"fields": fields})
 
     def _head(self, frame: Frame) -> dict[str, Any]:
         rule = self._rule
