@@ -11,10 +11,11 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from buoy import machine
 from buoy.errors import BuoyError, DeadlineError, as_buoy_error
@@ -57,10 +58,11 @@ class Outcome(NamedTuple):
 
 
 class _Asked(NamedTuple):
-    input: Input
-    thresholds: Thresholds | None
-    keep_pixels: bool
-    future: Future[Outcome]
+    #: What a lane does.
+    work: Callable[[], Any]
+    future: Future[Any]
+    #: What it is done with, where that is known before.
+    input: Input | None = None
 
 
 class Engine:
@@ -157,6 +159,38 @@ class Engine:
         """
         return self._enter(input, deadline_s, thresholds, keep_pixels, bounded=True)
 
+    def lend(self, work: Callable[[], None]) -> None:
+        """Have something done in a lane when one is free for it, in turn with the inputs that wait.
+
+        For those who decide only then what to look at, and do that by `look`. Work that raises ends like any other.
+
+        Args:
+            work: called once; whoever lends keeps the number of those that wait small.
+        """
+        self._join(_Asked(work, Future()), None, bounded=False)
+
+    def look(self, input: Input, *, thresholds: Thresholds | None = None, keep_pixels: bool | None = None) -> Outcome:
+        """Look at one input at once, in the caller's thread, which is a lane's (see `lend`). Never raises.
+
+        Args:
+            input: what to look at.
+            thresholds: other than the engine's.
+            keep_pixels: other than the engine's.
+        """
+        data: bytes | Pixels = b""
+        try:
+            if isinstance(input.source, BuoyError):
+                raise input.source
+            data = read_file(input.source) if isinstance(input.source, Path) else input.source
+            keep = self._keep_pixels if keep_pixels is None else keep_pixels
+            thresholds = thresholds or self.thresholds
+            seen = self.model.look(data, name=input.name, frame=input.frame, thresholds=thresholds, keep_pixels=keep)
+            return Outcome(input, seen.result, seen.pixels)
+        except Exception as error:  # the next input has nothing to do with this one's fault
+            told = as_buoy_error(error, input.name)
+            info = InputInfo(**describe(input.name, data, input.frame))
+            return Outcome(input, Failure.of(told, info, self.model.info))
+
     @property
     def pending(self) -> int:
         """How many inputs wait or are worked on."""
@@ -181,8 +215,10 @@ class Engine:
         *,
         bounded: bool,
     ) -> Future[Outcome]:
-        keep = self._keep_pixels if keep_pixels is None else keep_pixels
-        asked = _Asked(input, thresholds, keep, Future())
+        work = partial(self.look, input, thresholds=thresholds, keep_pixels=keep_pixels)
+        return self._join(_Asked(work, Future(), input), deadline_s, bounded=bounded)
+
+    def _join(self, asked: _Asked, deadline_s: float | None, *, bounded: bool) -> Future[Any]:
         self._line.join(asked, deadline_s, bounded=bounded)
         asked.future.add_done_callback(lambda future: self._line.leave(asked) if future.cancelled() else None)
         with self._lock:
@@ -200,34 +236,23 @@ class Engine:
             if not asked.future.set_running_or_notify_cancel():
                 self._line.done(None)
                 continue
-            outcome = self._look(asked)
+            try:
+                done = asked.work()
+            except Exception as error:
+                self._line.done(None)
+                asked.future.set_exception(error)
+                return
             self._line.done(time.monotonic() - began_s)
-            asked.future.set_result(outcome)
+            asked.future.set_result(done)
             return
 
     def _too_late(self, asked: _Asked) -> None:
-        if asked.future.set_running_or_notify_cancel():
+        input = asked.input
+        if input and asked.future.set_running_or_notify_cancel():
             error = DeadlineError(
-                f"{asked.input.name}: its deadline was over before its turn came",
+                f"{input.name}: its deadline was over before its turn came",
                 "try again later, or give it more time",
                 retry_after_s=self._line.wait_s(),
             )
-            info = InputInfo(**describe(asked.input.name, b"", asked.input.frame))
-            asked.future.set_result(Outcome(asked.input, Failure.of(error, info, self.model.info)))
-
-    def _look(self, asked: _Asked) -> Outcome:
-        input = asked.input
-        data: bytes | Pixels = b""
-        try:
-            if isinstance(input.source, BuoyError):
-                raise input.source
-            data = read_file(input.source) if isinstance(input.source, Path) else input.source
-            thresholds = asked.thresholds or self.thresholds
-            seen = self.model.look(
-                data, name=input.name, frame=input.frame, thresholds=thresholds, keep_pixels=asked.keep_pixels
-            )
-            return Outcome(input, seen.result, seen.pixels)
-        except Exception as error:  # the next input has nothing to do with this one's fault
-            told = as_buoy_error(error, input.name)
-            info = InputInfo(**describe(input.name, data, input.frame))
-            return Outcome(input, Failure.of(told, info, self.model.info))
+            info = InputInfo(**describe(input.name, b"", input.frame))
+            asked.future.set_result(Outcome(input, Failure.of(error, info, self.model.info)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from msgspec import UNSET
 
 from buoy.errors import UsageError
 from buoy.image import Pixels
@@ -55,7 +56,8 @@ def _box(canvas: Pixels, found: Detection, unit: int, scale: float) -> None:
     x1, y1, x2, y2 = (round(side * scale) for side in found.box)
     colour = COLOURS[found.class_id % len(COLOURS)]
     cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, 2 * unit)
-    _text(canvas, f"{found.label} {found.score:.2f}", (x1, y1), colour, unit)
+    track = "" if found.track_id is UNSET else f"#{found.track_id} "
+    _text(canvas, f"{track}{found.label} {found.score:.2f}", (x1, y1), colour, unit)
 
 
 def _text(canvas: Pixels, text: str, corner: tuple[int, int], colour: tuple[int, int, int], unit: int) -> None:
