@@ -20,10 +20,10 @@ __all__ = ["STRIDE", "make_model", "make_network", "manifest_of", "picture_with_
 STRIDE = 16
 
 
-def make_network(path: Path, size: int = 64, classes: int = 2, batch: int | str = 1) -> Path:
+def make_network(path: Path, size: int = 64, classes: int = 2, batch: int | str = 1, side: int = STRIDE) -> Path:
     """Write an ONNX file with the layout yolov8: input (batch, 3, size, size), output (batch, 4 + classes, cells).
 
-    A `batch` that is a word is free.
+    A `batch` that is a word is free. Boxes with a `side` of several cells overlap, as a tracker needs them.
 
     Class 0 scores the brightness of a cell, class 1 how much redder it is than green and blue; more classes score 0.
     """
@@ -34,7 +34,7 @@ def make_network(path: Path, size: int = 64, classes: int = 2, batch: int | str 
         weights[1, :, 0, 0] = 1, -0.5, -0.5
     centres = (np.arange(cells, dtype=np.float32) + 0.5) * STRIDE
     x, y = np.meshgrid(centres, centres)
-    sides = np.full(cells * cells, STRIDE, np.float32)
+    sides = np.full(cells * cells, side, np.float32)
     boxes = np.stack([x.ravel(), y.ravel(), sides, sides])[None]
     nodes = [
         helper.make_node("AveragePool", ["images"], ["cells"], kernel_shape=[STRIDE] * 2, strides=[STRIDE] * 2),
@@ -68,12 +68,15 @@ def make_network(path: Path, size: int = 64, classes: int = 2, batch: int | str 
     return path
 
 
-def make_model(folder: Path, name: str = "tiny", *, batch: int | str = 1, **changes: Any) -> Path:
+def make_model(folder: Path, name: str = "tiny", *, batch: int | str = 1, side: int = STRIDE, **changes: Any) -> Path:
     """Write a whole model folder `folder/name`; `changes` replace top-level keys of the manifest."""
     home = folder / name
     home.mkdir(parents=True)
     manifest = manifest_of(name)
-    manifest["weights"] = {"file": "tiny.onnx", "sha256": sha256_of(make_network(home / "tiny.onnx", batch=batch))}
+    manifest["weights"] = {
+        "file": "tiny.onnx",
+        "sha256": sha256_of(make_network(home / "tiny.onnx", batch=batch, side=side)),
+    }
     manifest.update(changes)
     (home / "manifest.yaml").write_text(yaml.safe_dump(manifest, sort_keys=False))
     return home
