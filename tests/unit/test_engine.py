@@ -1,8 +1,10 @@
 import contextlib
 import io
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -109,6 +111,14 @@ def test_pictures_that_come_together_are_run_together_and_each_gets_its_own(tmp_
     alone = Model.load(make_model(tmp_path / "alone"))
     pictures = [png(picture_with_squares((number % 4, number // 4 % 4), red=number % 3 == 0)) for number in range(60)]
     with Engine.open(folder) as engine:
+        together = engine.model.session._together
+        run = together._run
+
+        def long_enough(tensors: Any) -> Any:  # for others to come meanwhile
+            time.sleep(0.02)
+            return run(tensors)
+
+        together._run = long_enough
         outcomes = list(engine.map(Input(str(number), data) for number, data in enumerate(pictures)))
     for number, outcome in enumerate(outcomes):
         assert isinstance(outcome.record, Result)
