@@ -12,6 +12,7 @@ import msgspec
 import onnxruntime
 from msgspec import Struct
 
+from bench.serve.quiet import BEARABLE, undisturbed
 from buoy import machine
 
 __all__ = ["Book", "Entry", "about_machine", "alternate", "quantile"]
@@ -97,16 +98,25 @@ def _cpuinfo() -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def alternate(rounds: int, candidates: dict[str, Callable[[], float]]) -> dict[str, list[float]]:
-    """Measure the candidates in turn, `rounds` times, after one round that is thrown away."""
+def alternate(
+    rounds: int, candidates: dict[str, Callable[[], float]], book: Book | None = None
+) -> dict[str, list[float]]:
+    """Measure the candidates in turn, `rounds` times, after one round that is thrown away.
+
+    What was measured while others used the machine is measured again; `book` is told where that did not help.
+    """
     taken: dict[str, list[float]] = {name: [] for name in candidates}
+    foreign: list[float] = []
     for number in range(rounds + 1):
         # every other round backwards, so that none always comes after the same
-        order = list(candidates) if number % 2 else list(reversed(candidates))
-        for name in order:
-            value = candidates[name]()
+        for name in list(candidates) if number % 2 else list(reversed(candidates)):
             if number:
-                taken[name].append(value)
+                taken[name].append(undisturbed(candidates[name], foreign))
+            else:
+                candidates[name]()
+    if book and max(foreign) > BEARABLE:
+        bad = sum(each > BEARABLE for each in foreign)
+        book.say(f"DISTURBED: others used up to {max(foreign):.0%} of a core in {bad} of {len(foreign)} measurements")
     return taken
 
 

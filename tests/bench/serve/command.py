@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import tempfile
 import time
@@ -13,16 +14,21 @@ from pathlib import Path
 from bench.pictures import MODEL, scenes
 from bench.serve.book import Book, about_machine
 from bench.serve.candidates import BUOY
+from bench.serve.large import large
+from bench.serve.latency import batching, latency
 from bench.serve.networks import small_model
+from bench.serve.others import others
 from bench.serve.overload import overload
 from bench.serve.peak import peak
 from bench.serve.setting import Setting
+from bench.serve.soak import soak
 from bench.serve.start import memory, start
 
 __all__ = ["main"]
 
 PARTS: dict[str, Callable[[Setting, Book], None]] = {
-    "start": start, "memory": memory, "peak": peak, "overload": overload,
+    "start": start, "memory": memory, "peak": peak, "overload": overload, "latency": latency, "batching": batching,
+    "large": large, "soak": soak,
 }  # fmt: skip
 #: Only when named: they take long.
 APART = ("soak",)
@@ -34,6 +40,8 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("parts", nargs="+", help=f"serve, or serve.PART of: {', '.join(PARTS)}")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="of one round of one candidate")
+    parser.add_argument("--minutes", type=float, default=30.0, help="of the soak")
+    parser.add_argument("--others", action="store_true", help="LitServe and DEEPaaS as well")
     parser.add_argument("--options", default="", help="more of the command line of buoy serve, in quotes")
     parser.add_argument("--json", type=Path, help="write the figures there")
     told = parser.parse_args(arguments)
@@ -45,8 +53,10 @@ def main(arguments: list[str]) -> None:
              " glibc's default where it says so")  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="buoy-bench-") as place:
         folder = Path(place)
+        os.environ["XDG_CACHE_HOME"] = str(folder / "cache")  # callers x threads are measured anew
         networks = {"detector": MODEL, "small": small_model(folder)}
-        setting = Setting(folder, networks, scenes(folder / "scenes"), told.rounds, told.seconds, buoy=buoy)
+        setting = Setting(folder, networks, scenes(folder / "scenes"), told.rounds, told.seconds, told.minutes, buoy)
+        setting.others = others(folder) if told.others else []
         for name in names:
             began = time.perf_counter()
             PARTS[name](setting, book)

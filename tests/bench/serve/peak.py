@@ -42,7 +42,7 @@ def _one(setting: Setting, book: Book, network: str, model: Path) -> None:
             service = stack.enter_context(kind.serve(model, setting.folder))
             service.until_answered(pictures[0].read_bytes())
             measured[kind.name] = _rate(setting, service, generator)
-        rates = alternate(setting.rounds, measured)
+        rates = alternate(setting.rounds, measured, book)
     book.say(f"{network}: pictures of 1920 x 1080, {CLIENTS} clients, {setting.rounds} rounds of {seconds:g} s;"
              f" limit is {limit}; the generator took {statistics.median(generator):.0%} of a core")  # fmt: skip
     for name, values in rates.items():

@@ -31,7 +31,7 @@ def start(setting: Setting, book: Book) -> None:
 
     kinds = (setting.buoy, STARLETTE, *setting.others)
     taken = alternate(
-        setting.rounds * 2, {"plain": plain} | {kind.name: (lambda kind=kind: served(kind)) for kind in kinds}
+        setting.rounds * 2, {"plain": plain} | {kind.name: (lambda kind=kind: served(kind)) for kind in kinds}, book
     )
     for name, values in taken.items():
         book.add("start to first answer", name, statistics.median(values), "s", rounds=values,
