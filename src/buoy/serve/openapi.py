@@ -18,6 +18,9 @@ _PARAMETERS: dict[str, tuple[dict[str, Any], str]] = {
     "iou": (_FRACTION, "Greatest overlap of two detections of a class."),
     "name": ({"type": "string", "maxLength": 512}, "What to call the picture in the result."),
     "accept": ({"type": "string"}, "Media type of the answer; before the Accept header."),
+    "window": ({"type": "string", "enum": ["1", "15", "60"]}, "Length of the windows, in minutes."),
+    "format": ({"type": "string", "enum": ["json", "csv", "netcdf"]}, "Of the answer."),
+    "since": ({"type": "string", "format": "date-time"}, "Windows that ended before are left out."),
     "width": ({"type": "integer", "minimum": 64, "maximum": 4096}, "Of the pictures at most, in pixels."),
     "deadline_ms": (
         {"type": "integer", "minimum": 1, "maximum": 3_600_000},

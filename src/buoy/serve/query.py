@@ -10,7 +10,7 @@ from starlette.requests import Request
 from buoy.errors import UsageError
 from buoy.serve.refusals import NotAcceptable
 
-__all__ = ["FORMS", "checked", "deadline_s", "fraction", "name", "negotiate"]
+__all__ = ["FORMS", "checked", "choice", "deadline_s", "fraction", "name", "negotiate"]
 
 #: Media type to form of the answer, the preferred first.
 FORMS = {"application/json": "json", "text/csv": "csv", "image/jpeg": "jpeg", "image/png": "png"}
@@ -47,6 +47,17 @@ def fraction(parameter: str, text: object) -> float:
     if not 0 <= value <= 1:
         raise UsageError(f"the parameter {parameter} is {str(text)[:40]!r}", "give a number from 0 to 1")
     return value
+
+
+def choice(parameter: str, text: str, known: Collection[str]) -> str:
+    """One of a few words.
+
+    Raises:
+        UsageError: another one.
+    """
+    if text not in known:
+        raise UsageError(f"the parameter {parameter} is {text[:40]!r}", f"give one of: {', '.join(known)}")
+    return text
 
 
 def name(text: str) -> str:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from buoy.errors import UsageError
 from buoy.serve.live.clock import now
 from buoy.serve.live.kept import write_whole
+from buoy.streams.series import Series
+from buoy.streams.spec import StreamSpec
 
 __all__ = ["Gap", "History"]
 
@@ -32,17 +36,21 @@ class _Memory(msgspec.Struct, kw_only=True):
     saved: str
     gaps: list[Gap]
     open: Gap | None = None
+    series: msgspec.Raw | None = None
 
 
 class History:
-    """The gaps of one stream.
+    """The gaps of one stream, and its counts by minute.
 
     Args:
+        spec: the stream.
         path: where it is kept; nothing is kept without.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, spec: StreamSpec, path: Path | None) -> None:
+        self._spec = spec
         self._path = path
+        self.series = Series(spec, ())
         self._gaps: deque[Gap] = deque(maxlen=_MOST_GAPS)
         self.open: Gap | None = None
         #: Whether there is something that has not been saved.
@@ -55,11 +63,22 @@ class History:
         """All that are known, the one that goes on as the last."""
         return [*self._gaps, *([self.open] if self.open else [])]
 
+    def name(self, labels: Sequence[str]) -> None:
+        """The labels that the model looks for are known: each gets rows, also while none has been found."""
+        known = self.series.save()
+        self.series = Series(self._spec, labels)
+        self.series.load(known)
+
+    def see(self, record: bytes, crossings: dict[str, Any]) -> None:
+        """A frame was looked at."""
+        self.series.frame(record, crossings)
+
     def begin(self, reason: str, since: str) -> Gap | None:
         """Frames have stopped; gives the gap if it is a new one."""
         if self.open is not None:
             return None
         self.open = Gap(begin=since, reason=reason)
+        self.series.gap(since, None, reason)
         self.fresh = True
         return self.open
 
@@ -67,8 +86,10 @@ class History:
         """Frames come again; gives the gap that is over, if there was one."""
         if self.open is None:
             return None
-        gap = Gap(begin=self.open.begin, end=max(moment, self.open.begin), reason=self.open.reason)
+        end = max(moment, self.open.begin)
+        gap = Gap(begin=self.open.begin, end=end, reason=self.open.reason)
         self._gaps.append(gap)
+        self.series.gap(gap.begin, end, gap.reason)
         self.open = None
         self.fresh = True
         return gap
@@ -76,7 +97,8 @@ class History:
     def document(self) -> bytes:
         """All of it, to be written by `write`."""
         self.fresh = False
-        return msgspec.json.encode(_Memory(saved=now(), gaps=list(self._gaps), open=self.open))
+        series = msgspec.Raw(self.series.save())
+        return msgspec.json.encode(_Memory(saved=now(), gaps=list(self._gaps), open=self.open, series=series))
 
     def write(self, document: bytes) -> None:
         """Keep it; may be called in a thread.
@@ -95,9 +117,12 @@ class History:
     def _load(self, path: Path) -> None:
         try:
             memory = msgspec.json.decode(path.read_bytes(), type=_Memory)
-        except (OSError, msgspec.MsgspecError):
+            if memory.series:
+                self.series.load(bytes(memory.series))
+        except (OSError, msgspec.MsgspecError, UsageError):
             path.replace(path.with_name(f"{path.name}.unreadable"))
             return
         self._gaps.extend(memory.gaps)
         # What happened while we did not run is as unknown as what a dead camera would have shown.
-        self.open = memory.open or Gap(begin=memory.saved, reason=_NOT_RUNNING)
+        self.open = memory.open
+        self.begin(_NOT_RUNNING, memory.saved)

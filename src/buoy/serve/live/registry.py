@@ -33,7 +33,8 @@ _MOST = 64
 _SHUT_S, _SINKS_S = 5.0, 10.0
 #: Viewers that have not left so long after their stream are cut off.
 _LEAVE_S = 2.0
-_SAVE_S = 10.0
+#: Between two saves; what was seen since the latest is lost with the machine, and is a gap then.
+_SAVE_S = 30.0
 
 
 class Registry:
@@ -113,7 +114,9 @@ class Registry:
         except StoreError:
             await self._end(stream)
             raise
-        self._open(stream)
+        if stream.looker.ready:
+            stream.history.name(stream.looker.about["model"]["labels"])
+            self._open(stream)
         return stream
 
     async def remove(self, name: str) -> None:
@@ -169,6 +172,7 @@ class Registry:
         """Open this model's streams in its new process."""
         for stream in self:
             if stream.looker is looker and not stream.over:
+                stream.history.name(looker.about["model"]["labels"])
                 self._open(stream)
 
     def worker_lost(self, looker: Looker, how: str) -> None:
@@ -196,6 +200,7 @@ class Registry:
         if head["event"] == "frame":
             at = len(body) - head["jpeg_bytes"]
             stream.said_frame(head, body[:at], body[at:])
+            stream.history.see(body[:at], head.get("crossings", {}))
         elif head["event"] == "state":
             fields = {"stream": stream.spec.name, "state": head["state"]}
             stream.said_state(head["state"], head.get("reason", ""), head["since"])
@@ -208,7 +213,7 @@ class Registry:
             stream.said_counts()
 
     def _make(self, spec: StreamSpec, origin: Origin) -> Stream:
-        history = History(self._data / "history" / f"{spec.name}.json" if self._data else None)
+        history = History(spec, self._data / "history" / f"{spec.name}.json" if self._data else None)
         stream = Stream(spec, origin, self._looker(spec), history, open_sinks(spec, self._data))
         self._streams[spec.name] = stream
         return stream

@@ -6,11 +6,14 @@ import secrets
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from buoy.errors import UsageError
 from buoy.serve import query
+from buoy.serve.live import tables
+from buoy.serve.live.outage import OUTAGE
 from buoy.serve.live.viewing import Viewing
 from buoy.serve.refusals import Unsupported
 from buoy.serve.service import Service
@@ -20,11 +23,12 @@ if TYPE_CHECKING:
     from buoy.serve.live.registry import Registry
     from buoy.serve.live.stream import Stream
 
-__all__ = ["HEARTBEAT_S", "events", "gaps", "make", "mjpeg", "remove", "show", "shows"]
+__all__ = ["HEARTBEAT_S", "events", "gaps", "make", "mjpeg", "remove", "series", "show", "shows"]
 
 _SPEC_BYTES = 1 << 20
 #: Between two signs of life where nothing happens: proxies close what is silent for a minute.
 HEARTBEAT_S = 15.0
+_WINDOWS = ("1", "15", "60")
 _WIDTH, _WIDTHS = 960, range(64, 4097)
 _BOUNDARY = b"frame"
 #: Tells numbers of events of this run of the service from those of an earlier one.
@@ -75,6 +79,22 @@ async def gaps(service: Service, request: Request) -> Response:
     return JSONResponse({"stream": stream.spec.name, "gaps": found})
 
 
+async def series(service: Service, request: Request) -> Response:
+    """What was counted, by label and window of time, with the effort beside every value."""
+    asked = query.checked(request, ("window", "format", "since"))
+    stream = _stream(service.live, request)
+    window = query.choice("window", asked.get("window", "1"), _WINDOWS)
+    form = query.choice("format", asked.get("format", "json"), tables.FORMS)
+    since = asked.get("since")
+    found, name = stream.history.series, f"{stream.spec.name}-{window}min"
+    if form == "json":
+        rows = found.rows(int(window), since)
+        return JSONResponse({"stream": stream.spec.name, "window_minutes": int(window), "rows": rows})
+    content = await run_in_threadpool(tables.encode, form, found.columns(), found.rows(int(window), since))
+    headers = {"Content-Disposition": f'attachment; filename="{name}.{form}"'}
+    return Response(content, media_type=tables.FORMS[form], headers=headers)
+
+
 async def mjpeg(service: Service, request: Request) -> Response:
     """The live picture with what was found in it, for `<img>` and players."""
     asked = query.checked(request, ("width",))
@@ -96,13 +116,19 @@ async def events(service: Service, request: Request) -> Response:
 async def _pictures(live: Registry, stream: Stream, width: int) -> AsyncIterator[bytes]:
     # The boundary follows each picture at once: browsers show it only when they have seen that.
     yield b"--%s\r\n" % _BOUNDARY
+    if stream.state != "live":
+        yield _part(OUTAGE)
     number = 0
     with live.watching(stream, width):
         while not (news := await stream.pictures.after(number, HEARTBEAT_S)).ended:
             for at, picture in news.items:
                 number = at
-                head = b"Content-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(picture)
-                yield head + picture + b"\r\n--%s\r\n" % _BOUNDARY
+                yield _part(picture)
+
+
+def _part(picture: bytes) -> bytes:
+    head = b"Content-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(picture)
+    return head + picture + b"\r\n--%s\r\n" % _BOUNDARY
 
 
 async def _lines(stream: Stream, number: int) -> AsyncIterator[bytes]:

@@ -14,6 +14,7 @@ from buoy.serve.live.clock import now
 from buoy.serve.live.feed import Feed
 from buoy.serve.live.history import Gap, History
 from buoy.serve.live.masking import masked, without
+from buoy.serve.live.outage import OUTAGE
 from buoy.serve.live.pushes import Pushes
 from buoy.serve.live.totals import Totals
 from buoy.serve.remote import Looker
@@ -135,6 +136,8 @@ class Stream:
             self._tell_gap(self.history.begin(reason, since))
         self.state, self.reason, self.since = state, reason, since
         self.tell("state", self.state_event())
+        if state != "live" and self.watched:
+            self.pictures.put(OUTAGE, len(OUTAGE))
 
     def said_frame(self, head: dict[str, Any], record: bytes, jpeg: bytes) -> None:
         """A frame was looked at."""

@@ -14,7 +14,7 @@ const DROPS = {
 };
 const CLOCK = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
 const KEPT_ALERTS = 5;
-/** Counts jump from frame to frame: a number is kept for so long after it was last seen to be true. */
+/** The latency shown is the middle of so many frames. */
 const LAGS = 50;
 
 export class Facts {
@@ -85,13 +85,15 @@ export class Facts {
   }
 
   _crossings(crossings) {
-    const entries = Object.entries(crossings ?? {});
-    byId("crossings").hidden = !entries.length;
-    byId("crossings").replaceChildren(...entries.map(([line, value]) => make("p", {}, make("span", {}, line), make("b", {}, flat(value)))));
+    const lines = Object.entries(crossings?.lines ?? {}).map(([name, ways]) => [name, `${sum(ways.in)} in, ${sum(ways.out)} out`]);
+    const regions = Object.entries(crossings?.regions ?? {}).map(([name, { now }]) => [name, `${sum(now)} now`]);
+    const rows = [...lines, ...regions].map(([name, text]) => make("p", {}, make("span", {}, name), make("b", {}, text)));
+    byId("crossings").hidden = !rows.length;
+    byId("crossings").replaceChildren(...rows);
   }
 }
 
-const flat = (value) => (value && typeof value === "object" ? Object.entries(value).map(([key, part]) => `${key} ${flat(part)}`).join(", ") : String(value));
+const sum = (labels = {}) => Object.values(labels).reduce((total, times) => total + times, 0);
 
 const median = (values) => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)];
 

@@ -27,12 +27,12 @@ export class Hour {
   }
 
   /**
-   * @param minutes [{begin (ms), observed_s, counts: {label: most}}], in order; minutes that are absent were not observed.
+   * @param minutes [{begin (ms), frames, observed_s, counts: {label: most}}], in order; minutes that are absent were not observed.
    * @param gaps [{begin, end}] in ms.
    * @param labels of the model, in the order of its classes.
    */
   show(minutes, gaps, labels) {
-    this._minutes = minutes.filter((minute) => minute.observed_s > 0);
+    this._minutes = minutes.filter((minute) => minute.frames > 0);
     this._gaps = gaps;
     this._labels = labels;
     this._draw();

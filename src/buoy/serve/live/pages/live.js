@@ -116,7 +116,7 @@ function mark({ state }) {
 async function history() {
   const name = chosen?.name;
   try {
-    const [series, { gaps }] = await Promise.all([ask(of(name, "series", { window: 1 })), ask(of(name, "gaps"))]);
+    const [series, { gaps }] = await Promise.all([ask(of(name, "series", { window: 1, since: new Date(Date.now() - 3_660_000).toISOString() })), ask(of(name, "gaps"))]);
     if (name !== chosen?.name) return;
     outages.show(gaps);
     hour.show(minutesOf(series.rows), gaps.map(({ begin, end }) => ({ begin: Date.parse(begin), end: end && Date.parse(end) })), chosen.labels);
@@ -130,8 +130,8 @@ function minutesOf(rows) {
   const minutes = new Map();
   for (const row of rows) {
     const begin = Date.parse(row.time_utc);
-    if (!minutes.has(begin)) minutes.set(begin, { begin, observed_s: row.seconds_observed, counts: {} });
-    if (row.label && row.maxn !== null) minutes.get(begin).counts[row.label] = row.maxn;
+    if (!minutes.has(begin)) minutes.set(begin, { begin, frames: row.frames, observed_s: row.seconds_observed, counts: {} });
+    if (row.maxn !== null) minutes.get(begin).counts[row.taxon] = row.maxn;
   }
   return [...minutes.values()].sort((a, b) => a.begin - b.begin);
 }
