@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import itertools
 import json
 import os
@@ -280,6 +282,25 @@ def test_the_numbers_of_streams_are_among_the_metrics(served: Served, http: http
     assert f'stream="{stream}"' not in http.get("/metrics").text
 
 
+def test_what_was_counted_comes_as_json_and_csv(served: Served, http: httpx2.Client, stream: str) -> None:
+    with socket(served, f"/streams/{stream}/push?answers=1") as both:
+        frames = (each for each in map(json.loads, both) if each["event"] == "frame")
+        for second, picture in enumerate((ONE, TWO, ONE)):
+            both.send(json.dumps({"captured": f"2026-01-31T12:00:0{second}.000Z"}))
+            both.send(picture)
+            next(frames)
+    answer = http.get(f"/streams/{stream}/series").json()
+    rows = {row["taxon"]: row for row in answer["rows"] if row["time_utc"] == "2026-01-31T12:00:00Z"}
+    assert (rows["bright"]["maxn"], rows["bright"]["n"], rows["bright"]["frames"]) == (2, 4, 3)
+    assert (rows["red"]["maxn"], rows["red"]["presence"]) == (0, 0)
+    table = http.get(f"/streams/{stream}/series", params={"window": "60", "format": "csv"})
+    assert table.headers["content-disposition"] == f'attachment; filename="{stream}-60min.csv"'
+    first = next(csv.DictReader(io.StringIO(table.text)))
+    assert (first["taxon"], first["maxn"], first["window_s"]) == ("bright", "2", "3600")
+    for query in ({"window": "7"}, {"format": "xml"}, {"since": "yesterday"}, {"colour": "red"}):
+        assert http.get(f"/streams/{stream}/series", params=query).status_code == 400
+
+
 def test_another_sites_page_cannot_listen_or_change_anything(served: Served, http: httpx2.Client, stream: str) -> None:
     for path in ("ws", "push"):
         with (
@@ -364,5 +385,8 @@ def test_asked_to_end_it_lets_its_viewers_go_and_ends(model: Path, tmp_path: Pat
                 began_s = time.monotonic()
                 assert served.stop() == 0
                 assert time.monotonic() - began_s < 20
-                assert [json.loads(each)["state"] for each in out if '"state"' in each][-1] == "ended"
+                with pytest.raises(ConnectionClosed) as closed:
+                    list(out)
+                assert closed.value.rcvd is not None
+                assert closed.value.rcvd.code == 1012
             assert all(isinstance(each, bytes) for each in pictures)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ from buoy.streams.series import Series
 from buoy.streams.spec import StreamSpec
 
 __all__ = ["Gap", "History"]
+
+_log = logging.getLogger("buoy.serve.live")
 
 #: The latest of them; a camera that fails every minute fills this in a week.
 _MOST_GAPS = 10_000
@@ -36,7 +39,7 @@ class _Memory(msgspec.Struct, kw_only=True):
     saved: str
     gaps: list[Gap]
     open: Gap | None = None
-    series: msgspec.Raw | None = None
+    series: msgspec.Raw = msgspec.Raw()
 
 
 class History:
@@ -117,9 +120,10 @@ class History:
     def _load(self, path: Path) -> None:
         try:
             memory = msgspec.json.decode(path.read_bytes(), type=_Memory)
-            if memory.series:
+            if bytes(memory.series):
                 self.series.load(bytes(memory.series))
-        except (OSError, msgspec.MsgspecError, UsageError):
+        except (OSError, msgspec.MsgspecError, UsageError) as error:
+            _log.error("this history cannot be read, a new one begins", extra={"fields": {"why": str(error)}})
             path.replace(path.with_name(f"{path.name}.unreadable"))
             return
         self._gaps.extend(memory.gaps)
