@@ -19,6 +19,7 @@ import pytest
 
 from buoy.errors import UsageError
 from buoy.serve.live.sinks import Limits, Sinks, spool
+from buoy.serve.live.sinks.left import open_left
 from buoy.store import open_store
 from buoy.streams.spec import read_spec
 from support.frames import failed_frame, frame
@@ -233,7 +234,7 @@ def test_kills_at_any_moment_lose_nothing_that_was_written_and_repeat_nothing(pl
     assert len(numbers) == len(set(numbers))
     assert safe <= set(numbers)
     assert not [name for name in place.fetch() if "/." in name]
-    assert [path for path in data.rglob("*") if path.is_file()] == []
+    assert [path.name for path in data.rglob("*") if path.is_file()] == [".sink.json"]
 
 
 def test_half_a_line_at_the_end_of_a_part_is_cut_off(tmp_path: Path) -> None:
@@ -349,6 +350,29 @@ def test_two_that_write_to_one_spool_do_not_take_each_others_parts(tmp_path: Pat
         to.close(60)
     assert sinks(place.to, tmp_path / "data").close(60)
     assert sorted(place.numbers()) == [*range(300)]
+
+
+def test_parts_of_a_stream_that_is_gone_are_sent_when_the_service_starts_again(tmp_path: Path) -> None:
+    blocked, data = tmp_path / "out", tmp_path / "data"
+    blocked.write_bytes(b"a file stands where the folder should be")
+    to = sinks(str(blocked), data, form="csv")
+    some(to)
+    assert not to.close(0.5)
+    running = read_spec(
+        {"name": "reef", "source": "push:", "sinks": [{"kind": "bucket", "to": str(blocked), "format": "csv"}]}
+    )
+    assert open_left(data, [running]) == []  # it sends its own
+    blocked.unlink()
+    (left,) = open_left(data, [])
+    assert left.close(60)
+    lines = [
+        line
+        for _, file in sorted(in_folder(blocked).fetch().items())
+        for line in csv.DictReader(file.decode().splitlines())
+    ]
+    assert [line["frame"] for line in lines] == ["0", "0", "1", "2", "3", ""]
+    assert {line["station"] for line in lines} == {"OBSEA"}
+    assert open_left(data, []) == []
 
 
 @pytest.mark.parametrize(("to", "word"), [("gs://x/y", "no place"), ("s3:///x", "no bucket"), ("s3://x/y", "ENDPOINT")])

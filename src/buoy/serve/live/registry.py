@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -22,6 +22,9 @@ from buoy.serve.metrics import Metrics
 from buoy.serve.refusals import Conflict, NotReady, Unknown
 from buoy.serve.remote import Looker
 from buoy.streams.spec import StreamSpec
+
+if TYPE_CHECKING:
+    from buoy.serve.live.sinks import Sinks
 
 __all__ = ["Registry"]
 
@@ -70,6 +73,7 @@ class Registry:
                 self._make(spec, "api").said_state("ended", "it had ended before the service was started again", now())
             else:
                 self._make(spec, "api")
+        self._left = self._open_left()
         metrics.more.append(lambda: gauges.of(self))
 
     # What the routes ask
@@ -192,6 +196,7 @@ class Registry:
         for stream in self:
             stream.end()
         await asyncio.gather(self.viewers.end(_LEAVE_S), *(self._close_sinks(stream) for stream in self))
+        await asyncio.gather(*(asyncio.to_thread(sinks.close, _SINKS_S) for sinks in self._left))
         await self._save(everything=True)
 
     def _take(self, stream: Stream, head: dict[str, Any], body: bytes) -> None:
@@ -217,6 +222,14 @@ class Registry:
         stream = Stream(spec, origin, self._looker(spec), history, open_sinks(spec, self._data))
         self._streams[spec.name] = stream
         return stream
+
+    def _open_left(self) -> list[Sinks]:
+        """Sinks that send what streams of another time have left in our folder."""
+        if self._data is None or not (self._data / "spool").is_dir():
+            return []
+        from buoy.serve.live.sinks.left import open_left
+
+        return open_left(self._data, [stream.spec for stream in self])
 
     def _looker(self, spec: StreamSpec) -> Looker:
         names = ", ".join(looker.name for looker in self._lookers)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import shutil
 import tempfile
 import threading
 import time
@@ -28,6 +29,7 @@ from buoy.serve.live.sinks.bounded import Bounded, Entry
 from buoy.serve.live.sinks.destination import open_destination
 from buoy.serve.live.sinks.forms import check_form, made
 from buoy.serve.live.sinks.health import Health
+from buoy.serve.live.sinks.left import remember
 from buoy.serve.live.sinks.limits import Limits
 from buoy.serve.live.sinks.seen import Frame, Gap
 from buoy.serve.live.sinks.spool import Spool, sealed, taken
@@ -71,7 +73,11 @@ class Bucket:
         self._folder = _spool_folder(sink, spec, data)
         self._temporary = data is None
         self._spool = Spool(
-            self._folder, part_s=limits.part_s, part_bytes=limits.part_bytes, most_bytes=limits.spool_bytes
+            self._folder,
+            part_s=limits.part_s,
+            part_bytes=limits.part_bytes,
+            most_bytes=limits.spool_bytes,
+            begun=lambda folder: remember(folder, sink, spec),
         )
         self._loss = _Loss(spec.name)
         self._queue: Bounded[_Line] = Bounded(limits.queue_s, limits.queue_bytes, lost=self._loss.add)
@@ -140,8 +146,7 @@ class Bucket:
             fields = {"stream": self._spec.name, "to": self._sink.to, "parts": left, "spool": str(self._folder)}
             _log.warning("a sink ends with parts that were not sent", extra={"fields": fields})
         elif self._temporary and ended:
-            with suppress(OSError):
-                self._folder.rmdir()
+            shutil.rmtree(self._folder, ignore_errors=True)
         return ended and not left
 
     # The thread that writes to the disk

@@ -14,7 +14,7 @@ import fcntl
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,7 +44,6 @@ class Part:
         self._synced_s = 0.0
         self._whole = True
         with told(path):
-            folder.mkdir(parents=True, exist_ok=True)
             new = folder / f".{path.name}"  # nobody may see it before it is locked
             self._fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
             try:
@@ -111,13 +110,18 @@ class Spool:
         part_s: a part is closed when it is so old,
         part_bytes: or so large.
         most_bytes: more than this is not kept.
+        begun: called when the folder has been made.
     """
 
-    def __init__(self, folder: Path, *, part_s: float, part_bytes: int, most_bytes: int) -> None:
+    def __init__(
+        self, folder: Path, *, part_s: float, part_bytes: int, most_bytes: int, begun: Callable[[Path], None]
+    ) -> None:
         self.folder = folder
         self._part_s = part_s
         self._part_bytes = part_bytes
         self._most_bytes = most_bytes
+        self._begun = begun
+        self._has_begun = False
         self._parts: dict[str, Part] = {}
         self._measured_s = float("-inf")
         #: How much waits on the disk.
@@ -134,6 +138,7 @@ class Spool:
         if part is None:
             if len(self._parts) >= _MOST_OPEN:
                 self._close(min(self._parts.values(), key=lambda each: each.written_s))
+            self._begin()
             part = self._parts[captured[:13]] = Part(self.folder, captured)
         part.append(data)
         self.kept_bytes += len(data)
@@ -158,6 +163,13 @@ class Spool:
         for part in list(self._parts.values()):
             with suppress(StoreError):
                 self._close(part)
+
+    def _begin(self) -> None:
+        if not self._has_begun:
+            with told(self.folder):
+                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._begun(self.folder)
+            self._has_begun = True
 
     def _close(self, part: Part) -> bool:
         del self._parts[part.hour]
