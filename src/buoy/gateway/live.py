@@ -44,10 +44,14 @@ class Live:
                 loop.call_soon_threadsafe(changed.set)
 
         stop_watching = self._node.on_change(wake)
+        exposed = self._node.exposed.changes
         try:
             yield "retry: 1000\n\n"
             while not self._node.stopping.is_set():
                 changed.clear()
+                if exposed != self._node.exposed.changes:  # without an id: nothing that could be missed
+                    exposed = self._node.exposed.changes
+                    yield "event: service\ndata: {}\n\n"
                 since, events = await run_in_threadpool(self._after, since)
                 for event in events:
                     yield event

@@ -31,6 +31,8 @@ from starlette.staticfiles import StaticFiles
 from buoy import web
 from buoy.errors import BuoyError, ExistsError, MissingError, UsageError
 from buoy.gateway.buckets import send_object
+from buoy.gateway.exposed_access import SESSION_COOKIE as _COOKIE
+from buoy.gateway.fleet import Fleet
 from buoy.gateway.http import Denied, body, compact, refuse_foreign, sync
 from buoy.gateway.live import Live
 from buoy.gateway.node import Node
@@ -44,7 +46,6 @@ __all__ = ["page_routes"]
 PAGES = Path(__file__).with_name("pages")
 #: What the pages of all services have.
 COMMON = Path(web.__file__).with_name("pages")
-_COOKIE = "buoy_session"
 _UPLOAD_LIMIT_BYTES = 64 << 20
 #: Results that one request looks through at most when it filters.
 _LOOK_THROUGH = 2000
@@ -60,6 +61,7 @@ def page_routes(node: Node) -> list[BaseRoute]:
         Route("/", page.index),
         Route("/page/login", page.login, methods=["POST"]),
         Route("/page/services", visitor(sync(page.services))),
+        Route("/page/services/{service}/{action}", visitor(page.operate), methods=["POST"]),
         Route("/page/jobs", visitor(sync(page.jobs))),
         Route("/page/jobs/{job}/log", visitor(sync(page.log))),
         Route("/page/jobs/{job}/retry", visitor(sync(page.retry)), methods=["POST"]),
@@ -129,6 +131,16 @@ class _Page:
     def services(self, request: Request, _: bytes) -> Response:
         """All services with what the page says about them."""
         return compact([service_view(self._node, service) for _, service in sorted(self._node.services.items())])
+
+    async def operate(self, request: Request) -> Response:
+        """Start, stop or restart an exposed service."""
+        actions = {"start": Fleet.start, "stop": Fleet.stop, "restart": Fleet.restart}
+        action = request.path_params["action"]
+        if action not in actions:
+            raise MissingError(f"a service cannot be asked to {action}", f"known: {', '.join(actions)}")
+        service = self._node.service(request.path_params["service"])
+        actions[action](self._node.exposed.fleet(service.name))
+        return compact(service_view(self._node, service))
 
     def jobs(self, request: Request, _: bytes) -> Response:
         """Jobs, the latest first, and how many there are in each state; `seq` is where live events go on."""

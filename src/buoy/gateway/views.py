@@ -93,8 +93,18 @@ def service_view(node: Node, service: Service) -> dict[str, Any]:
         "memory": shown["memory"],
         "warm": node.dispatcher.warm(service),
         "loaded": node.dispatcher.loaded(service.name),
+        "exposed": _exposed(node, service),
         "fdl": service.fdl or _as_fdl(shown),
     }
+
+
+def _exposed(node: Node, service: Service) -> dict[str, Any] | None:
+    """How an exposed service is, and where; `None` for the others."""
+    if service.exposure is None:
+        return None
+    fleet = node.exposed.look(service.name)
+    found = fleet.status() if fleet else {"state": "pending", "reason": ""}
+    return {**found, "path": f"{service.exposure.prefix}/", "access": service.exposure.access}
 
 
 def _manifest(model: str) -> dict[str, Any]:

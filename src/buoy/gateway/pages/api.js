@@ -40,6 +40,7 @@ export const jobs = (wanted) => json(`/page/jobs?${query(wanted)}`);
 export const results = (wanted) => json(`/page/results?${query(wanted)}`);
 export const log = async (job) => (await ask(`/page/jobs/${encodeURIComponent(job)}/log`)).text();
 export const retry = (job) => ask(`/page/jobs/${encodeURIComponent(job)}/retry`, { method: "POST" });
+export const operate = (service, action) => ask(`/page/services/${encodeURIComponent(service)}/${action}`, { method: "POST" });
 export const exportPath = (service, format) => `/page/export?${query({ service, format })}`;
 
 /**

@@ -49,7 +49,7 @@ export class Services {
   _describe() {
     const service = this._all.find(({ name }) => name === this.chosen);
     byId("about").replaceChildren(...(service ? facts(service) : []));
-    byId("drop").classList.toggle("closed", !service);
+    byId("drop").classList.toggle("closed", !service?.input?.length);
     byId("drop-model").textContent = modelName(service) || "the model";
     byId("drop-folder").hidden = !service?.folder;
     if (service?.folder) {
@@ -73,8 +73,38 @@ function facts(service) {
   const badge = service.maturity === "demo" ? make("span", { class: "badge demo" }, DEMO)
     : service.maturity && make("span", { class: "badge" }, `${service.maturity} weights`);
   const model = service.model && `${service.task || "?"} · model ${modelName(service)}`;
-  return [make("span", { class: "faint" }, model || "a script of its own"), badge, service.fault && make("span", { class: "badge demo" }, service.fault)].filter(Boolean);
+  const live = service.exposed && make("a", { href: service.exposed.path, target: "_blank", rel: "noopener" }, "its own page");
+  return [make("span", { class: "faint" }, model || "a script of its own"), badge, live, service.fault && make("span", { class: "badge demo" }, service.fault)].filter(Boolean);
 }
+
+const STATE = { ready: "running", degraded: "partly running", init: "starting", pending: "starting", failed: "fails", stopped: "stopped" };
+const KIND = { ready: "done", failed: "failed", stopped: "waiting" };
+
+/** How an exposed service is, the way to its page, and what can be done with it. */
+function operation(service) {
+  const { state, reason, active_instances: number = 0, path } = service.exposed;
+  const button = (action, label) => {
+    const ask = async (event) => {
+      event.target.disabled = true;
+      try {
+        await api.operate(service.name, action);
+      } catch (error) {
+        event.target.disabled = false;
+        tell(error);
+      }
+    };
+    return make("button", { type: "button", class: "quiet", "data-action": action, onclick: ask }, label);
+  };
+  const instances = number > 1 && `${number} instances`;
+  return make("p", { class: "operation", "data-state": KIND[state] ?? "running" },
+    make("span", { class: "pill" }, STATE[state] ?? state),
+    make("span", { class: "faint" }, [instances, reason].filter(Boolean).join(" · ")),
+    state !== "stopped" && make("a", { class: "button", href: path, target: "_blank", rel: "noopener" }, "Open"),
+    state === "stopped" ? button("start", "Start") : [button("restart", "Restart"), button("stop", "Stop")]);
+}
+
+const runs = ({ exposed, warm }) => exposed ? "all the time: it answers requests at its own address"
+  : warm ? "warm: a resident worker keeps the weights in memory" : "its script, started for every file";
 
 function card(service) {
   const fdl = make("pre", { tabindex: "0" }, service.fdl);
@@ -82,11 +112,12 @@ function card(service) {
   const path = service.folder && make("code", {}, service.folder);
   return make("article", { class: "service" },
     make("header", {}, make("h2", {}, service.name), ...facts(service)),
+    service.exposed && operation(service),
     make("dl", {},
       row("Drop files into", path && [path, " ", copyButton(() => service.folder, path)]),
       row("Input", lines(service.input)), row("Output", lines(service.output)),
       row("Image", service.image), row("CPU", service.cpu), row("Memory", service.memory),
-      row("Runs", service.warm ? "warm: a resident worker keeps the weights in memory" : "its script, started for every file"),
+      row("Runs", runs(service)), row("Address", service.exposed && make("code", {}, service.exposed.path)),
       row("Labels", service.labels?.length > 1 && service.labels.join(", "))),
     make("details", {}, make("summary", {}, "FDL"), make("p", { class: "actions" }, copyButton(() => service.fdl, fdl)), fdl));
 }
