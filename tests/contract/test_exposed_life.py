@@ -224,6 +224,30 @@ def test_a_service_that_keeps_a_state_is_never_there_twice(gateway: Gateway, tmp
     assert most.most == 1
 
 
+def test_a_camera_outlives_everything_and_is_watched_once(tmp_path: Path) -> None:
+    """The stream of a real model: kept over a hard stop, and its service is not multiplied under load."""
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    spec = {"name": "pier", "source": str(pictures), "policy": "file"}
+    with running(tmp_path / "data", "--idle", "1") as gateway, ExitStack() as stack:
+        live = expose_model(gateway, "watching", make_model(tmp_path), min_scale=0)
+        with live.client() as http:
+            made = http.post("/streams", json=spec)
+            assert (made.status_code, made.json()["kept"]) == (201, True)
+        gateway.kill9()
+        gateway.start()
+        live.is_in("ready", 1)  # although none has to be there: nobody asks, but somebody has to look
+        (pictures / "a.png").write_bytes(PICTURE)
+        watching = Watching(live, stack)
+        request = {"method": "POST", "content": PICTURE, "headers": {"Content-Type": "image/png"}}
+        with live.client() as http, Load(live, "/predict", callers=8, **request):
+            until(lambda: http.get("/streams/pier").json()["counts"]["processed"] == 1)
+            time.sleep(2.0)  # twice as long as a queue may stand, or an instance be idle
+            assert [stream["name"] for stream in http.get("/streams").json()["streams"]] == ["pier"]
+        assert live.status()["active_instances"] == 1
+        assert watching.most == 1
+
+
 class Watching:
     """Looks all the time how many processes of a service there are."""
 

@@ -70,7 +70,7 @@ def test_the_service_is_given_what_oscar_gives(stand_in: Live) -> None:
     assert found["OSCAR_SERVICE_NAME"] == "stand-in"
     assert found["OSCAR_SERVICE_TOKEN"] == stand_in.token
     assert found["OSCAR_SERVICE_BASE_PATH"] == "/system/services/stand-in/exposed"
-    assert Path(found["BUOY_DATA"]) == stand_in.gateway.data / "exposed" / "stand-in"
+    assert Path(found["BUOY_SERVE_DATA"]) == stand_in.gateway.data / "exposed" / "stand-in"
     assert int(found["BUOY_PORT"]) > 0
 
 

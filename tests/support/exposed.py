@@ -82,7 +82,7 @@ async def slow(request):
     return JSONResponse({"version": os.environ.get("VERSION", ""), "pid": os.getpid()})
 
 async def keep(request):
-    open(os.path.join(os.environ["BUOY_DATA"], "state"), "w").close()
+    open(os.path.join(os.environ["BUOY_SERVE_DATA"], "state"), "w").close()
     return Response()
 
 async def crash(request):

@@ -44,7 +44,7 @@ _OURS = {b"expect", b"content-length", b"forwarded"}
 _ANSWER_S = 300.0
 _STREAMS = (b"text/event-stream", b"multipart/x-mixed-replace")
 #: Paths of `buoy serve` about what only one instance of a service keeps.
-_KEPT = ("/streams", "/series")
+_KEPT = "/streams"
 _TRIES = 3
 
 

@@ -8,6 +8,7 @@ wait: two of them would watch the same cameras. For the same reason such a servi
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import shutil
 import time
@@ -292,10 +293,20 @@ class Fleet:
         _log.warning("service %s: %s; it starts again in %g s", self.name, self._reason, pause_s)
 
     def _keeps_state(self) -> bool:
-        try:
-            return any(self.data.iterdir())
-        except OSError:
+        """Tells whether there are streams, or whatever else a script keeps in its folder."""
+        service = self.service
+        if service is None or service.exposure is None:
             return False
+        if "BUOY_STREAMS" in service.variables:
+            return True
+        try:
+            if not service.exposure.default_command:
+                return any(self.data.iterdir())
+            return bool(json.loads((self.data / "streams.json").read_bytes())["streams"])
+        except FileNotFoundError:
+            return False
+        except (OSError, ValueError, KeyError, TypeError):
+            return True  # something is there that is to be kept
 
     def _anew(self) -> None:
         self._generation += 1

@@ -128,7 +128,7 @@ class Instance:
             "BUOY_PORT": str(self.port),
         }
         if self.data is not None:
-            given["BUOY_DATA"] = str(self.data)
+            given["BUOY_SERVE_DATA"] = str(self.data)
         return {**base_environment(), **self.service.variables, **given}
 
     # What passes through
