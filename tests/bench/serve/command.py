@@ -16,6 +16,7 @@ from bench.serve.book import Book, about_machine
 from bench.serve.candidates import BUOY
 from bench.serve.large import large
 from bench.serve.latency import batching, latency
+from bench.serve.live import live
 from bench.serve.networks import small_model
 from bench.serve.others import others
 from bench.serve.overload import overload
@@ -28,7 +29,7 @@ __all__ = ["main"]
 
 PARTS: dict[str, Callable[[Setting, Book], None]] = {
     "start": start, "memory": memory, "peak": peak, "overload": overload, "latency": latency, "batching": batching,
-    "large": large, "soak": soak,
+    "large": large, "live": live, "soak": soak,
 }  # fmt: skip
 #: Only when named: they take long.
 APART = ("soak",)
