@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
@@ -29,9 +30,16 @@ def of_error(error: BuoyError, *, as_text: bool = False) -> Response:
     return JSONResponse({"error": str(error) if as_text else error.record()}, status_of(error), headers)
 
 
-def of_http(error: HTTPException, method: str, path: str) -> tuple[Refusal, dict[str, str]]:
-    """What the router says, as an error of ours, and the headers that go with it."""
+def of_http(error: HTTPException, method: str, path: str, methods: Collection[str]) -> tuple[Refusal, dict[str, str]]:
+    """What the router says, as an error of ours, and the headers that go with it.
+
+    Args:
+        error: of the router.
+        method: that was asked for.
+        path: the same.
+        methods: that there are at this path.
+    """
     if error.status_code == 405:
-        allowed = dict(error.headers or {}).get("Allow", "")
+        allowed = ", ".join(methods)
         return WrongMethod(f"{path} does not take {method}", f"it takes {allowed}"), {"Allow": allowed}
     return Unknown(f"there is nothing at {path}", "see /openapi.json"), {}

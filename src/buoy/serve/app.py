@@ -75,7 +75,7 @@ class App:
         except ClientDisconnect:
             status = _GONE
         except Exception as error:
-            response = _refuse(error, account, scope, path)
+            response = self._refuse(error, account, scope, path)
             if not status:
                 await response(scope, receive, send_with_id)
             elif scope["type"] == "websocket":
@@ -84,20 +84,25 @@ class App:
             status = status or _GONE
             account.close(status, quiet=is_open(path) and status < 400)  # probes
 
+    def _methods(self, path: str) -> list[str]:
+        """What can be done at a path; the router itself knows only of its first route that fits."""
+        routes = [route for route in self._router.routes if isinstance(route, StarletteRoute)]
+        fitting = [route for route in routes if route.path_regex.match(path)]
+        return sorted({method for route in fitting for method in route.methods or ()})
 
-def _refuse(error: Exception, account: Account, scope: Scope, path: str) -> Response:
-    if isinstance(error, HTTPException):
-        nowhere, headers = answers.of_http(error, scope.get("method", "WebSocket"), path)
-        response = answers.of_error(account.refused(nowhere))
-        response.headers.update(headers)
+    def _refuse(self, error: Exception, account: Account, scope: Scope, path: str) -> Response:
+        if isinstance(error, HTTPException):
+            nowhere, headers = answers.of_http(error, scope.get("method", "WebSocket"), path, self._methods(path))
+            response = answers.of_error(account.refused(nowhere))
+            response.headers.update(headers)
+            return response
+        told = account.refused(error)
+        # Of the two that share /v2, one has paths that end in a slash.
+        as_text = path.startswith("/v2") and not path.endswith("/") and status_of(told) != 401
+        response = answers.of_error(told, as_text=as_text)
+        if any(key == b"sec-fetch-dest" and value != b"document" for key, value in scope["headers"]):
+            del response.headers["WWW-Authenticate"]  # the page asks for the token itself
         return response
-    told = account.refused(error)
-    # Of the two that share /v2, one has paths that end in a slash.
-    as_text = path.startswith("/v2") and not path.endswith("/") and status_of(told) != 401
-    response = answers.of_error(told, as_text=as_text)
-    if any(key == b"sec-fetch-dest" and value != b"document" for key, value in scope["headers"]):
-        del response.headers["WWW-Authenticate"]  # the page asks for the token itself
-    return response
 
 
 def address_of(scope: Scope) -> str:

@@ -11,7 +11,7 @@ import base64
 import binascii
 import io
 import json
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -27,6 +27,10 @@ from buoy.serve.tensors import OUTPUTS
 __all__ = ["infer", "live", "metadata", "model_ready", "ready", "server"]
 
 _HEAD_LENGTH = "inference-header-content-length"
+#: What JSON calls them.
+_NAMES: dict[type, str] = {dict: "object", list: "array", str: "string"}
+
+_T = TypeVar("_T")
 
 
 class _Asked(NamedTuple):
@@ -103,27 +107,37 @@ def _parse(body: bytes, head_length: str | None) -> _Asked:
         head = json.loads(body[:length])
         inputs = head["inputs"]
         (tensor,) = inputs
-        parameters = head.get("parameters") or {}
+        parameters = _given(head, "parameters", dict) or {}
         picture = _picture(tensor, body[length:])
         binary = bool(parameters.get("binary_data_output", False))
-        wanted = head.get("outputs") or [{"name": name} for name in OUTPUTS]
-        outputs = {each["name"]: bool((each.get("parameters") or {}).get("binary_data", binary)) for each in wanted}
+        wanted = _given(head, "outputs", list) or [{"name": name} for name in OUTPUTS]
+        outputs = {
+            each["name"]: bool((_given(each, "parameters", dict) or {}).get("binary_data", binary)) for each in wanted
+        }
         thresholds = {key: query.fraction(key, parameters[key]) for key in ("score", "iou") if key in parameters}
-        given = head.get("id")
+        given = _given(head, "id", str)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(
             f"this is no inference request: {type(error).__name__}: {str(error)[:200]}",
             "send JSON with one input, `image`; see /openapi.json",
         ) from None
     tensors.check_outputs(outputs)
-    return _Asked(picture, None if given is None else query.name(str(given)), thresholds, outputs)
+    return _Asked(picture, None if given is None else query.name(given), thresholds, outputs)
+
+
+def _given(of: dict[str, Any], key: str, kind: type[_T]) -> _T | None:
+    """What may be absent, but must not be something else."""
+    value = of.get(key)
+    if value is not None and not isinstance(value, kind):
+        raise TypeError(f"{key} is no {_NAMES[kind]}")
+    return value
 
 
 def _picture(tensor: dict[str, Any], binary: bytes) -> bytes:
     """The encoded picture in an input tensor."""
     name, datatype, shape = tensor["name"], tensor["datatype"], tensor["shape"]
     tensors.check(name, datatype)
-    size = (tensor.get("parameters") or {}).get("binary_data_size")
+    size = (_given(tensor, "parameters", dict) or {}).get("binary_data_size")
     if size is not None:
         if size != len(binary):
             raise UsageError(f"binary_data_size is {size}, {len(binary)} bytes follow", "send what you announce")

@@ -8,6 +8,7 @@ from typing import Any
 
 from buoy import __version__
 from buoy.serve.route import Route
+from buoy.serve.shapes import answer_of, components
 
 __all__ = ["document"]
 
@@ -64,7 +65,7 @@ def document(routes: Sequence[Route], base_path: str) -> dict[str, Any]:
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "basic": {"type": "http", "scheme": "basic"},
             },
-            "schemas": {"Error": _error(), "TextError": _TEXT_ERROR, **_of_streams()},
+            "schemas": {"Error": _error(), "TextError": _TEXT_ERROR, **components(), **_of_streams()},
         },
     }
 
@@ -83,7 +84,9 @@ def _operation(route: Route) -> dict[str, Any]:
         "summary": route.about,
         "tags": [route.tag],
         "parameters": parameters,
-        "responses": {str(route.status): {"description": "Done.", "content": {each: {} for each in route.gives}}},
+        "responses": {
+            str(route.status): {"description": "Done.", "content": {each: _gives(route, each) for each in route.gives}}
+        },
     }
     if route.open:
         operation["security"] = []
@@ -92,6 +95,11 @@ def _operation(route: Route) -> dict[str, Any]:
     for status in _failures(route):
         operation["responses"][status] = _failure(status, route)
     return operation
+
+
+def _gives(route: Route, media_type: str) -> dict[str, Any]:
+    shape = answer_of(route.path) if media_type == "application/json" else {}
+    return {"schema": shape} if shape else {}
 
 
 def _failures(route: Route) -> list[str]:
@@ -125,7 +133,7 @@ def _body(media_type: str, tag: str) -> dict[str, Any]:
     if tag == "Live streams":
         return {"schema": {"$ref": "#/components/schemas/StreamSpec"}}
     if media_type == "application/json":
-        return {"schema": {"type": "object", "required": ["inputs"], "properties": {"inputs": {"type": "array"}}}}
+        return {"schema": {"$ref": "#/components/schemas/OipRequest"}}
     return {}
 
 
