@@ -282,7 +282,7 @@ def test_the_numbers_of_streams_are_among_the_metrics(served: Served, http: http
     assert f'stream="{stream}"' not in http.get("/metrics").text
 
 
-def test_what_was_counted_comes_as_json_and_csv(served: Served, http: httpx2.Client, stream: str) -> None:
+def test_what_was_counted_comes_as_json_csv_and_netcdf(served: Served, http: httpx2.Client, stream: str) -> None:
     with socket(served, f"/streams/{stream}/push?answers=1") as both:
         frames = (each for each in map(json.loads, both) if each["event"] == "frame")
         for second, picture in enumerate((ONE, TWO, ONE)):
@@ -297,6 +297,8 @@ def test_what_was_counted_comes_as_json_and_csv(served: Served, http: httpx2.Cli
     assert table.headers["content-disposition"] == f'attachment; filename="{stream}-60min.csv"'
     first = next(csv.DictReader(io.StringIO(table.text)))
     assert (first["taxon"], first["maxn"], first["window_s"]) == ("bright", "2", "3600")
+    archive = http.get(f"/streams/{stream}/series", params={"format": "netcdf"})
+    assert (archive.status_code, archive.content[:4]) == (200, b"\x89HDF")
     for query in ({"window": "7"}, {"format": "xml"}, {"since": "yesterday"}, {"colour": "red"}):
         assert http.get(f"/streams/{stream}/series", params=query).status_code == 400
 

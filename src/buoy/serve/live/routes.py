@@ -6,7 +6,6 @@ import secrets
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -86,13 +85,13 @@ async def series(service: Service, request: Request) -> Response:
     window = query.choice("window", asked.get("window", "1"), _WINDOWS)
     form = query.choice("format", asked.get("format", "json"), tables.FORMS)
     since = asked.get("since")
-    found, name = stream.history.series, f"{stream.spec.name}-{window}min"
     if form == "json":
-        rows = found.rows(int(window), since)
+        rows = stream.history.series.rows(int(window), since)
         return JSONResponse({"stream": stream.spec.name, "window_minutes": int(window), "rows": rows})
-    content = await run_in_threadpool(tables.encode, form, found.columns(), found.rows(int(window), since))
-    headers = {"Content-Disposition": f'attachment; filename="{name}.{form}"'}
-    return Response(content, media_type=tables.FORMS[form], headers=headers)
+    content = await tables.encode(form, stream, int(window), since)
+    media_type, suffix = tables.FORMS[form]
+    headers = {"Content-Disposition": f'attachment; filename="{stream.spec.name}-{window}min.{suffix}"'}
+    return Response(content, media_type=media_type, headers=headers)
 
 
 async def mjpeg(service: Service, request: Request) -> Response:

@@ -8,6 +8,7 @@ const MINUTES = 60;
 const MINUTE_MS = 60_000;
 const SHOWN_LABELS = 6;
 const CLOCK = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
+const HINT = "Point at a minute to read it; with the keyboard, the arrows.";
 const PAD = { left: 34, right: 8, top: 10, bottom: 26 };
 
 const svg = (tag, attributes = {}, ...children) => {
@@ -48,7 +49,7 @@ export class Hour {
     }
     const seen = [...most].filter(([, value]) => value > 0).sort((a, b) => b[1] - a[1]).map(([label]) => label);
     const shown = seen.slice(0, SHOWN_LABELS);
-    this._drawChart({ begin, end, minutes, shown, top: Math.max(4, ...most.values()) });
+    this._drawChart({ begin, end, minutes, shown, top: Math.max(4, ...[...most.values()].map((value) => value + 0.5)) });
     this._drawLegend(shown, seen.length - shown.length, most);
     this._drawTable(minutes, seen);
   }
@@ -94,7 +95,7 @@ export class Hour {
     }
     const cursor = svg("line", { class: "cursor", y1: inside.top, y2: y(0), visibility: "hidden" });
     root.append(cursor);
-    const readout = make("p", { class: "readout faint" }, " ");
+    const readout = make("p", { class: "readout faint" }, HINT);
     this._point(root, { begin, end, minutes, shown, x, cursor, readout, width });
     this._box.replaceChildren(root, readout);
   }
@@ -121,7 +122,7 @@ export class Hour {
     });
     root.addEventListener("pointerleave", () => {
       cursor.setAttribute("visibility", "hidden");
-      readout.textContent = " ";
+      readout.textContent = HINT;
     });
     root.addEventListener("keydown", (event) => {
       const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
@@ -135,7 +136,7 @@ export class Hour {
   _drawLegend(shown, hidden, most) {
     const items = shown.map((label) => make("li", {}, make("span", { class: `swatch class-${Math.max(0, this._labels.indexOf(label)) % 6}` }), `${label}, at most ${number(most.get(label))}`));
     if (hidden > 0) items.push(make("li", { class: "faint" }, `${hidden} more in the table`));
-    if (!shown.length) items.push(make("li", { class: "faint" }, "Nothing has been found in this time"));
+    if (!shown.length) items.push(make("li", { class: "faint" }, this._minutes.length ? "Nothing has been found in this time" : "Nothing was observed in this time"));
     byId("legend").replaceChildren(...items, make("li", { class: "faint" }, make("span", { class: "hatched" }), "not observed"));
   }
 
@@ -180,7 +181,7 @@ function spoken(minutes, shown) {
 }
 
 function niceStep(top) {
-  const rough = top / 4;
+  const rough = top / 5;
   const magnitude = 10 ** Math.floor(Math.log10(Math.max(rough, 1)));
   return [1, 2, 5, 10].map((each) => each * magnitude).find((each) => each >= rough) ?? 1;
 }

@@ -1,6 +1,6 @@
 // The picture with what must be said over it: whether it is live, since when it is not, and why.
 
-import { byId } from "./dom.js";
+import { byId, make } from "./dom.js";
 import { duration } from "./format.js";
 
 const WORDS = { live: "live", connecting: "connecting", gap: "no picture", refused: "refused", ended: "ended", away: "not connected", late: "late" };
@@ -71,7 +71,7 @@ export class Scene {
     this._scene.dataset.state = state;
     byId("state-word").textContent = WORDS[state];
     this._scene.classList.toggle("old", state !== "live");
-    byId("now").classList.toggle("old", state !== "live");
+    if (state !== "live") byId("now").replaceChildren(make("li", { class: "none" }, "Not known now"));
     byId("outage").hidden = state === "live";
     if (state !== "live") this._tell(state);
     else this._told = "";
