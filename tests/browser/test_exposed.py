@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Locator, expect
 
 from support.browser import Visit
-from support.exposed import Live, expose_script
+from support.exposed import Live, expose_model, expose_script
 from support.gateway import Gateway, until
 
 
@@ -45,3 +46,26 @@ def test_it_is_seen_operated_and_opened(browser: Browser, gateway: Gateway, live
     finally:
         tab.context.close()
     assert tab.complaints == []
+
+
+def test_the_page_of_a_model_works_behind_the_gateway(browser: Browser, gateway: Gateway, model: Path) -> None:
+    """Its parts and its data are found below the exposed path, and nobody who has the gateway's page open is asked."""
+    live = expose_model(gateway, "pier-live", model)
+    live.is_in("ready", 1)
+    tab = Visit(browser, gateway.url, live.name)
+    try:
+        with tab.context.expect_page() as opened:
+            tab.page.get_by_role("link", name="its own page").click()
+        page = opened.value
+        complaints: list[str] = []
+        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("response", lambda answer: complaints.append(answer.url) if answer.status >= 400 else None)
+        page.reload(wait_until="networkidle")
+        assert page.url == f"{live.url}/"
+        expect(page.locator("h1, h2").first).to_be_visible()
+        assert complaints == []
+    finally:
+        tab.context.close()
+        with gateway.client() as http:
+            http.delete("/system/services/pier-live")

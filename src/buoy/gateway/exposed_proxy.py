@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 from urllib.parse import quote
 
@@ -178,6 +179,8 @@ class _Passing:
                 await exchange.answer()
         except TimeoutError:
             raise Unavailable(f"no answer within {_ANSWER_S:g} s", status=504) from None
+        if exchange.status == 429:
+            self._instance.refused_s = time.monotonic()
         kind = next((value for name, value in exchange.headers if name.lower() == b"content-type"), b"")
         self._passage.stream = kind.startswith(_STREAMS)
         headers = _response_headers(exchange.headers)

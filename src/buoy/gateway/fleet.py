@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 #: How long a caller waits for an instance that starts, and how many may.
 WAIT_S = 30.0
 _MOST_WAITING = 256
-#: More requests than this per instance, for so long, and another one is started.
+#: More requests than this per instance, or refusals (429), for so long, and another one is started.
 _QUEUE, _BUSY_S = 4, 1.0
 #: Pauses between starts of what ends by itself: none after the first time, then doubling.
 _PAUSE_S, _LONGEST_PAUSE_S = 0.5, 60.0
@@ -236,7 +236,8 @@ class Fleet:
 
     def _crowded(self, ready: list[Instance]) -> bool:
         now = time.monotonic()
-        if not ready or sum(one.load for one in ready) <= _QUEUE * len(ready):
+        refused = any(now - one.refused_s < _BUSY_S for one in ready)
+        if not ready or (not refused and sum(one.load for one in ready) <= _QUEUE * len(ready)):
             self._busy_s = None
             return False
         self._busy_s = self._busy_s or now

@@ -76,6 +76,8 @@ class Instance:
         #: Requests that wait or are looked at, by its own word; 0 where it has none.
         self.pending = 0
         self.reason = ""
+        #: When it last refused a request for being too busy (429).
+        self.refused_s = float("-inf")
         self.held: tuple[int, int] | None = None
         self.port = _free_port()
         self._folder, self._log, self._limits, self._tell = folder, log, limits, tell
@@ -207,7 +209,9 @@ class Instance:
                 self.state, self.ready_s = "ready", time.monotonic()
                 self._log.say(f"ready after {self.ready_s - self.began_s:.1f} s")
                 self._tell()
-            if self.exposure.default_command:
+            if not self.passages:
+                self.pending = 0  # all its requests come through here
+            elif self.exposure.default_command:
                 _, text = await ask(self.port, "/metrics", token, _ASK_S)
                 self.pending = pending_in(text)
         elif self.state == "ready":
