@@ -1,4 +1,4 @@
-"""One HTTP connection, with limits of time where uvicorn has none: heads that never end, bodies nobody waits for."""
+"""One HTTP connection, with limits where uvicorn has none: heads that never end, bodies nobody waits for."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ ABORT = "buoy.abort"
 
 #: For the head of a request, and for what is left of a body after its answer.
 _PATIENCE_S = 10.0
+#: Of a head: its address and all its fields.
+_HEAD_BYTES = 64 << 10
 #: Connections at once; more are closed at once, before anything is read.
 _MOST = 1000
 
@@ -26,6 +28,11 @@ class Connection(HttpToolsProtocol):
 
     _patience: asyncio.TimerHandle | None = None
     _inside = False
+    #: Heads that have begun, and whether the latest is incomplete; what came of it so far, and what of it was read.
+    _heads = 0
+    _in_head = False
+    _head_bytes = 0
+    _field_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a head."""
@@ -39,14 +46,35 @@ class Connection(HttpToolsProtocol):
         self._stop_waiting()
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        """More bytes; those of a head that is not complete are kept by the parser, so they are counted here."""
+        before = self._heads if self._in_head else None
+        super().data_received(data)
+        if self._in_head and self._heads == before:
+            self._head_bytes += len(data)
+            if self._head_bytes > _HEAD_BYTES and not self.transport.is_closing():
+                self.send_400_response("The head of the request is too large.")
+
+    def on_url(self, url: bytes) -> None:
+        """The address, or a piece of it."""
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One field, of the head or after the last piece of a body."""
+        self._count(len(name) + len(value) + 4)
+        super().on_header(name, value)
+
     def on_message_begin(self) -> None:
         """The first bytes of a head."""
         super().on_message_begin()
+        self._heads, self._in_head, self._head_bytes, self._field_bytes = self._heads + 1, True, 0, 0
         self._inside = True
         self._wait()
 
     def on_headers_complete(self) -> None:
         """A request can be answered."""
+        self._in_head = False
         self._stop_waiting()
         cast(dict[str, Any], self.scope)[ABORT] = self.transport.abort
         super().on_headers_complete()
@@ -62,6 +90,11 @@ class Connection(HttpToolsProtocol):
         super().on_response_complete()
         if self._inside:
             self._wait()
+
+    def _count(self, size_bytes: int) -> None:
+        self._field_bytes += size_bytes
+        if self._field_bytes > _HEAD_BYTES:
+            raise ValueError("the head is too large")  # the parser stops, and uvicorn answers 400
 
     def _wait(self) -> None:
         self._stop_waiting()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -29,7 +29,7 @@ class Form:
         folder: for what is too large for memory; by default the system's temporary folder.
 
     Raises:
-        InputError: the header names no boundary.
+        InputError: the header names no boundary, or one that is too long.
     """
 
     def __init__(
@@ -51,19 +51,20 @@ class Form:
         self._key = self._name = ""
         self._file: IO[bytes] | None = None
         self._size = 0
-        self._parser = MultipartParser(
-            options[b"boundary"],
-            {
-                "on_part_begin": self._begin,
-                "on_header_field": self._header_field,
-                "on_header_value": self._header_value,
-                "on_header_end": self._header_end,
-                "on_headers_finished": self._headers_finished,
-                "on_part_data": self._data,
-                "on_part_end": self._end,
-                "on_end": self._whole,
-            },
-        )
+        callbacks: Any = {
+            "on_part_begin": self._begin,
+            "on_header_field": self._header_field,
+            "on_header_value": self._header_value,
+            "on_header_end": self._header_end,
+            "on_headers_finished": self._headers_finished,
+            "on_part_data": self._data,
+            "on_part_end": self._end,
+            "on_end": self._whole,
+        }
+        try:
+            self._parser = MultipartParser(options[b"boundary"], callbacks)
+        except FormParserError as error:
+            raise InputError(f"the form cannot be read: {error}", "send a shorter boundary") from error
 
     def feed(self, piece: bytes) -> None:
         """The next piece of the body.
