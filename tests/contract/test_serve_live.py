@@ -22,7 +22,9 @@ import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from support.hosted import write_video
 from support.live import events_of, parts_of, pushing, socket
+from support.receiver import receiver
 from support.serve import Served, serving
 from support.tiny import make_model, picture_with_squares
 
@@ -256,6 +258,32 @@ def test_streams_that_were_made_outlive_the_service(model: Path, tmp_path: Path)
         assert "the service was not running" in [gap["reason"] for gap in found]
         assert http.delete("/streams/made").status_code == 204
     assert "hunter2" not in kept.read_text()
+
+
+def test_a_video_is_seen_to_its_end_and_does_not_begin_again(model: Path, tmp_path: Path) -> None:
+    video = write_video(tmp_path / "video.mp4", 20)
+    options = ("--data", str(tmp_path / "data"))
+    with serving(tmp_path, model, options=options) as served, served.client() as http:
+        make(http, "video", source=str(video))
+        served.until(lambda: http.get("/streams/video").json()["state"] == "ended")
+        counts = http.get("/streams/video").json()["counts"]
+        assert (counts["received"], counts["processed"], counts["in_flight"]) == (20, 20, 0)
+    with serving(tmp_path, model, options=options) as served, served.client() as http:
+        view = http.get("/streams/video").json()
+        assert (view["state"], view["counts"]["received"]) == ("ended", 0)
+
+
+def test_an_alert_is_sent_and_shown(served: Served, http: httpx2.Client) -> None:
+    name = next(_names)
+    with receiver() as web:
+        make(http, name, sinks=[{"kind": "webhook", "to": web.url, "score": 0.5, "k": 2, "n": 3}])
+        with pushing(served, name, ONE):
+            alert = next_of("alert", events_of(http, name))
+            served.until(lambda: bool(web.alerts))
+        assert alert["raised"] == 1
+        assert web.alerts[0]["picture"]["media_type"] == "image/jpeg"
+        assert http.get(f"/streams/{name}").json()["sinks"][0]["state"] == "ok"
+        assert http.delete(f"/streams/{name}").status_code == 204
 
 
 def test_a_crash_is_a_gap_after_which_the_stream_goes_on(served: Served, http: httpx2.Client, stream: str) -> None:

@@ -73,6 +73,7 @@ function choose(view) {
   chosen = view;
   if (!view) return;
   document.title = `${view.name}: buoy live`;
+  byId("title").textContent = `Live: ${view.name}`;
   picture.choose(view.name);
   scene.choose(view);
   facts.choose(view);
