@@ -17,7 +17,7 @@ __all__ = ["Crossing", "Crossings", "Report", "Within", "inside", "side"]
 #: Frames of a track before it counts.
 _LENGTH = 3
 #: A centre this near to a line, in parts of its box's shorter side, is on neither side: boxes jitter.
-_NEAR = 0.25
+_NEAR = 0.4
 #: Tracks that were not seen for so many frames are forgotten. Numbers of tracks never come again.
 _FORGET = 3000
 
