@@ -246,23 +246,3 @@ def test_heads_and_bodies_that_never_end_are_given_up(served: Served) -> None:
         assert body.recv(12) == b"HTTP/1.1 408"
         assert head.recv(1) == b""
         assert silent.recv(1) == b""
-
-
-def test_two_thousand_uploads_leave_no_file_and_no_descriptor(served: Served) -> None:
-    large = b"x" * (1 << 20) + GOOD  # goes to a temporary file
-    folder = served.log_path.with_name("tmp")
-    files = sorted(folder.iterdir())  # ONNX Runtime has left one
-    with served.client() as http:
-        http.post("/predict", content=GOOD, headers=JPEG)
-        before = sorted(served.open_files())
-        for number in range(2000):
-            if number % 40 == 0:
-                assert http.post("/predict", files={"file": ("a.png", large)}).status_code == 422
-            elif number % 2:
-                assert http.post("/predict", files={"file": ("a.png", GOOD)}).status_code == 200
-            else:
-                assert http.post("/predict", content=GOOD, headers=JPEG).status_code == 200
-        after = sorted(served.open_files())
-    assert len(after) == len(before)
-    assert not [name for name in after if "deleted" in name]
-    assert sorted(folder.iterdir()) == files
