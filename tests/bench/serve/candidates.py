@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -63,8 +64,7 @@ class Service:
         self.kind = kind
         self.port = free_port()
         #: Where it may leave temporary files.
-        self.scratch = folder / f"tmp-{kind.name.split(',')[0]}-{self.port}"
-        self.scratch.mkdir(parents=True)
+        self.scratch = Path(tempfile.mkdtemp(prefix=kind.name.split(",")[0], dir=folder))
         self._log = self.scratch.with_suffix(".log")
         self.begun_s = time.perf_counter()
         with self._log.open("wb") as log:
@@ -96,6 +96,14 @@ class Service:
         if done.returncode:
             raise SystemExit(f"the load generator failed with {self.kind.name}: {self._log.read_text()[-3000:]}")
         return msgspec.json.decode(done.stdout, type=Seen)
+
+    def way(self) -> str:
+        """How buoy runs the network, by its own account: callers x threads, and the largest batch."""
+        with _connection(self.port) as connection:
+            connection.request("GET", "/metrics")
+            lines = connection.getresponse().read().decode().splitlines()
+        found = {line.split("{")[0]: line.rpartition(" ")[2] for line in lines if line.startswith("buoy_")}
+        return f"{found['buoy_callers']}x{found['buoy_threads']}, batches of at most {found['buoy_batch_most']}"
 
     def tree(self) -> list[psutil.Process]:
         """Its process and all below it."""

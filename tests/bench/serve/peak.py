@@ -41,6 +41,8 @@ def _one(setting: Setting, book: Book, network: str, model: Path) -> None:
         for kind in (setting.buoy, STARLETTE, STARLETTE_DEFAULT, *setting.others):
             service = stack.enter_context(kind.serve(model, setting.folder))
             service.until_answered(pictures[0].read_bytes())
+            if kind is setting.buoy:
+                book.say(f"buoy runs the {network} {service.way()}")
             measured[kind.name] = _rate(setting, service, generator)
         rates = alternate(setting.rounds, measured, book)
     book.say(f"{network}: pictures of 1920 x 1080, {CLIENTS} clients, {setting.rounds} rounds of {seconds:g} s;"
@@ -56,8 +58,10 @@ def _one(setting: Setting, book: Book, network: str, model: Path) -> None:
 def _rate(setting: Setting, service: Service, generator: list[float]) -> Callable[[], float]:
     def rate() -> float:
         seen = service.load(setting.pictures, setting.seconds + 0.3, clients=CLIENTS)
-        if set(seen.statuses) - {"200"}:
+        if set(seen.statuses) - {"200", "429"}:
             raise SystemExit(f"{service.kind.name}: {seen.statuses}")
+        if len(seen.statuses) > 1:
+            print(f"{service.kind.name}: {seen.statuses}", flush=True)
         generator.append(seen.own_cpu)
         return seen.rate
 
