@@ -121,7 +121,8 @@ def opened(plan: Plan, clients: Clients, bodies: list[bytes]) -> Iterator[Ask]:
         if more and due_s <= now:
             clients.send(Ask(due_s), bodies[number % len(bodies)])
             number += 1
-            due_s += chance.expovariate(plan.rate) if plan.seed is not None else 1 / plan.rate
+            spread = plan.seed is not None
+            due_s = due_s + chance.expovariate(plan.rate) if spread else begin_s + number / plan.rate
             yield from clients.poll(0)
             continue
         if not more and not clients.outstanding:
