@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket as sockets
 import threading
 import time
 from collections.abc import Generator, Iterator
@@ -14,7 +15,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from support.serve import Served
 
-__all__ = ["events_of", "parts_of", "pushing", "socket"]
+__all__ = ["events_of", "hanging", "parts_of", "pushing", "socket"]
 
 
 def socket(served: Served, path: str, **settings: Any) -> ClientConnection:
@@ -46,6 +47,17 @@ def pushing(served: Served, stream: str, *pictures: bytes, pause_s: float = 0.02
     finally:
         over.set()
         thread.join()
+
+
+@contextmanager
+def hanging(served: Served, path: str) -> Iterator[None]:
+    """A viewer that asks, and then takes nothing."""
+    connection = sockets.socket()
+    connection.setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, 1024)
+    with connection:
+        connection.connect(served.address)
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        yield
 
 
 def events_of(http: httpx2.Client, stream: str, **headers: str) -> Iterator[tuple[str, str, dict[str, Any]]]:

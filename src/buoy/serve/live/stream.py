@@ -49,11 +49,16 @@ class _Found(msgspec.Struct):
     label: str
 
 
+class _Error(msgspec.Struct):
+    message: str
+
+
 class _Record(msgspec.Struct):
     """Only what the list of streams shows of a record."""
 
     input: _Input
     detections: list[_Found] = []
+    error: _Error | None = None
 
 
 _decoder = msgspec.json.Decoder(_Record)
@@ -150,6 +155,7 @@ class Stream:
             "width": seen.input.width,
             "height": seen.input.height,
             "found": dict(Counter(each.label for each in seen.detections)),
+            "error": seen.error.message if seen.error else None,
         }
         parts: dict[str, Any] = {"event": "frame", "stream": self.spec.name, "counts": self.totals.now()}
         parts |= {"lag_ms": self.lag_ms, "crossings": head.get("crossings", {})}

@@ -9,7 +9,7 @@ const DROPS = {
   sampling: "between samples",
   shut: "at the end",
   undecodable: "could not be decoded",
-  busy: "no time for them",
+  failed: "could not be looked at",
   "worker lost": "lost in a crash",
 };
 const CLOCK = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
@@ -33,7 +33,7 @@ export class Facts {
     byId("demo").hidden = view.model.maturity !== "demo";
     byId("downloads").replaceChildren(...["CSV", "NetCDF"].map((name) =>
       make("a", { href: `streams/${view.name}/series?window=1&format=${name.toLowerCase()}`, download: "" }, name)));
-    if (view.latest) this._now(view.latest.found, view.latest.flags);
+    if (view.latest) this._now(view.latest.found, view.latest.flags, view.latest.error);
     this.counts(view.counts);
   }
 
@@ -47,7 +47,7 @@ export class Facts {
     const found = {};
     for (const { label } of record.detections ?? []) found[label] = (found[label] ?? 0) + 1;
     this._lags = [...this._lags, lag_ms].slice(-LAGS);
-    this._now(found, record.input.frame.flags ?? []);
+    this._now(found, record.input.frame.flags ?? [], record.error?.message);
     this._crossings(crossings);
     this.counts(counts);
   }
@@ -74,14 +74,14 @@ export class Facts {
     byId("facts").replaceChildren(...rows.flatMap(([term, text, kind]) => [make("dt", { class: kind }, term), make("dd", { class: kind }, text)]));
   }
 
-  _now(found, flags) {
+  _now(found, flags, error) {
     const items = Object.entries(found).sort((a, b) => b[1] - a[1]).map(([label, times]) => make("li", {},
       make("span", { class: `swatch class-${Math.max(0, this._labels.indexOf(label)) % 6}` }),
       make("span", { class: "name" }, label),
       make("span", { class: "many" }, number(times))));
-    byId("now").replaceChildren(...(items.length ? items : [make("li", { class: "none" }, "Nothing found")]));
-    byId("flags").hidden = !flags?.length;
-    byId("flags").textContent = flags?.length ? `This frame is ${list(flags.map((flag) => FLAGS[flag] ?? flag))}, and does not count.` : "";
+    byId("now").replaceChildren(...(items.length ? items : [make("li", { class: "none" }, error ? "Not known" : "Nothing found")]));
+    byId("flags").hidden = !error && !flags?.length;
+    byId("flags").textContent = error ? `This frame could not be looked at: ${error}` : flags?.length ? `This frame is ${list(flags.map((flag) => FLAGS[flag] ?? flag))}, and does not count.` : "";
   }
 
   _crossings(crossings) {

@@ -9,7 +9,7 @@ import { Outages } from "./outages.js";
 import { Picture } from "./picture.js";
 import { Scene } from "./scene.js";
 
-const LIST_MS = 5000;
+const LIST_MS = 10_000;
 const SERIES_MS = 15_000;
 
 const picture = new Picture();

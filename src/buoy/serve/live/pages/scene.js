@@ -7,7 +7,7 @@ const WORDS = { live: "live", connecting: "connecting", gap: "no picture", refus
 const OUTAGES = {
   connecting: "Waiting for the camera",
   gap: "No picture from the camera",
-  refused: "The camera refuses us",
+  refused: "This stream cannot be opened",
   ended: "This stream has ended",
   away: "The connection to the service is lost",
   late: "Nothing new has come",
