@@ -46,7 +46,10 @@ def file() -> Any:
 
 def test_counts_stand_by_time_and_taxon_and_what_was_not_observed_is_missing(file: Any) -> None:
     assert file["time"][:].tolist() == [1769860800 + 60 * minute for minute in range(4)]
-    assert [str(each, "utf-8") if isinstance(each, bytes) else each for each in file["taxon"][:]] == ["fish", "crab"]
+    assert [str(each, "utf-8") if isinstance(each, bytes) else each for each in file["taxon_name"][:]] == [
+        "fish",
+        "crab",
+    ]
     missing = file["maxn"].attrs["_FillValue"]
     assert file["maxn"][:].tolist() == [[2, 0], [missing, missing], [missing, missing], [0, 0]]
     assert np.isnan(file["mean_count"][1]).all()

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from buoy.errors import UsageError
 from buoy.streams import netcdf, tidy
 from buoy.streams.series import Series
 from buoy.streams.spec import StreamSpec, read_spec
@@ -51,6 +50,10 @@ def series() -> Series:
     made.frame(frame(8, utc(NOON_S + 121), [("crab", 0.5)] * 5, ["blurred", "dark"]))
     made.frame(frame(9, utc(NOON_S + 180), [("crab", 0.5)], ["frozen"]))
     return made
+
+
+def about(window_s: int = 60) -> netcdf.About:
+    return netcdf.About("south", "obsea", "", window_s, series().columns())
 
 
 def read(data: bytes) -> Any:
@@ -93,18 +96,18 @@ def test_csv_comes_in_pieces() -> None:
 
 
 def test_netcdf_follows_the_conventions() -> None:
-    with read(netcdf.encode(series().rows(), spec())) as file:
+    with read(netcdf.encode(series().rows(), about())) as file:
         assert file.attrs["Conventions"] == "CF-1.8"
         assert file.attrs["featureType"] == "timeSeries"
         assert file.attrs["model"] == "obsea-fish 1.0"
         assert file.attrs["model_sha256"] == "0" * 64
         time = file["time"]
         assert time.dimensions == ("time",)
-        assert (time.attrs["standard_name"], time.attrs["axis"], time.attrs["bounds"]) == ("time", "T", "time_bnds")
+        assert (time.attrs["standard_name"], time.attrs["axis"], time.attrs["bounds"]) == ("time", "T", "time_bounds")
         assert time.attrs["units"] == "seconds since 1970-01-01 00:00:00"
         assert time.attrs["calendar"] == "standard"
         assert time[:].tolist() == [NOON_S + 60 * at for at in range(4)]
-        assert file["time_bnds"][:].tolist() == [[NOON_S + 60 * at, NOON_S + 60 * at + 60] for at in range(4)]
+        assert file["time_bounds"][:].tolist() == [[NOON_S + 60 * at, NOON_S + 60 * at + 60] for at in range(4)]
         assert file["station_name"].attrs["cf_role"] == "timeseries_id"
         assert file["station_name"][...] in ("obsea", b"obsea")
         names = [name.decode() if isinstance(name, bytes) else name for name in file["taxon_name"][:]]
@@ -115,7 +118,7 @@ def test_netcdf_follows_the_conventions() -> None:
 
 
 def test_netcdf_has_missing_values_where_there_is_no_effort() -> None:
-    with read(netcdf.encode(series().rows(), spec())) as file:
+    with read(netcdf.encode(series().rows(), about())) as file:
         maxn = file["maxn"]
         assert maxn.dimensions == ("time", "taxon")
         assert maxn.attrs["_FillValue"] == -1
@@ -136,7 +139,7 @@ def test_netcdf_has_missing_values_where_there_is_no_effort() -> None:
 
 
 def test_netcdf_flags_have_values_and_meanings() -> None:
-    with read(netcdf.encode(series().rows(), spec())) as file:
+    with read(netcdf.encode(series().rows(), about())) as file:
         ancillary = file["maxn"].attrs["ancillary_variables"].split()
         assert {"status", "flags"} <= set(ancillary) <= set(file.variables)
         assert set(file["maxn"].attrs["coordinates"].split()) <= set(file.variables)
@@ -152,19 +155,20 @@ def test_netcdf_flags_have_values_and_meanings() -> None:
 
 def test_netcdf_with_a_place() -> None:
     place = netcdf.Place(41.18212, 1.75257, 20.0)
-    with read(netcdf.encode(series().rows(15), spec(), place=place)) as file:
+    with read(netcdf.encode(series().rows(15), about(900), place=place)) as file:
         assert file["lat"].attrs["standard_name"] == "latitude"
         assert float(file["lat"][...]) == 41.18212
         assert file["lon"].attrs["units"] == "degrees_east"
         assert file["depth"].attrs["positive"] == "down"
         assert set(file["maxn"].attrs["coordinates"].split()) >= {"lat", "lon", "depth", "station_name"}
         assert file["maxn"][:].tolist() == [[4, 1]]
-        assert file["time_bnds"][:].tolist() == [[NOON_S, NOON_S + 900]]
+        assert file["time_bounds"][:].tolist() == [[NOON_S, NOON_S + 900]]
 
 
-def test_netcdf_of_nothing_says_so() -> None:
-    with pytest.raises(UsageError, match="no windows yet"):
-        netcdf.encode([], spec())
+def test_netcdf_of_nothing_is_a_file_without_any_time() -> None:
+    with read(netcdf.encode([], about())) as file:
+        assert file.dimensions["time"].size == 0
+        assert file["maxn"].dimensions == ("time", "taxon")
 
 
 def test_the_service_reads_series_without_decoder_or_array() -> None:

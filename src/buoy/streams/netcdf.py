@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from buoy.errors import UsageError
-from buoy.streams.spec import StreamSpec
 from buoy.version import VERSION
 
-__all__ = ["FLAGS", "STATUS", "Place", "encode"]
+__all__ = ["FLAGS", "STATUS", "About", "Place", "encode"]
 
 #: Meanings of the bits of `flags`, from the lowest.
 FLAGS = ("dark", "blurred", "frozen", "unreadable", "gap")
@@ -39,6 +38,18 @@ class Place(NamedTuple):
     longitude: float
     #: Metres below the surface.
     depth: float | None = None
+
+
+class About(NamedTuple):
+    """What the rows are of."""
+
+    stream: str
+    station: str
+    camera: str
+    #: Length of a window.
+    window_s: int
+    #: `Series.columns`: those of lines and regions become variables of their own.
+    columns: Sequence[str]
 
 
 class _Variable(NamedTuple):
@@ -64,46 +75,45 @@ _BY_TIME = {
 }
 
 
-def encode(rows: Rows, spec: StreamSpec, *, place: Place | None = None) -> bytes:
-    """The file.
+def encode(rows: Rows, about: About, *, place: Place | None = None) -> bytes:
+    """The file; of a series without any window, one without any time.
 
     Args:
         rows: of `Series.rows`: every window with every label.
-        spec: the stream.
+        about: what they are of.
         place: of the camera. CF wants it; without, the file has no `lat` and `lon`.
 
     Raises:
-        UsageError: the library is not installed, or there are no rows.
+        UsageError: the library is not installed.
     """
     try:
         import h5netcdf
     except ImportError as error:
-        raise UsageError("NetCDF needs h5netcdf, which is not installed", "pip install 'buoy[series]'") from error
-    if not rows:
-        raise UsageError("there is nothing to write: the stream has no windows yet", "try again in a minute")
+        raise UsageError("NetCDF needs the extra series", "pip install 'buoy[series]'") from error
     buffer = io.BytesIO()
     with h5netcdf.File(buffer, "w") as file:
-        _Writer(file, rows, spec).write(place)
+        _Writer(file, rows, about).write(place)
     return buffer.getvalue()
 
 
 class _Writer:
     """Fills one file."""
 
-    def __init__(self, file: Any, rows: Rows, spec: StreamSpec) -> None:
+    def __init__(self, file: Any, rows: Rows, about: About) -> None:
         self._file = file
         self._rows = rows
-        self._spec = spec
+        self._about = about
+        self._camera = about.camera or about.stream
         self._taxa = {row["taxon"]: row["aphia_id"] for row in rows}
         #: The first row of each window: the columns that all its rows share.
-        self._windows = rows[:: len(self._taxa)]
+        self._windows = rows[:: max(1, len(self._taxa))]
         self._shape = (len(self._windows), len(self._taxa))
         self._coordinates = "station_name taxon_name taxon_lsid"
 
     def write(self, place: Place | None) -> None:
         """All of it."""
         self._file.dimensions = {"time": self._shape[0], "taxon": self._shape[1], "bound": 2}
-        self._about()
+        self._global()
         self._time()
         self._station(place)
         self._names()
@@ -118,20 +128,20 @@ class _Writer:
                 made.attrs["cell_methods"] = "time: sum"
         self._quality()
 
-    def _about(self) -> None:
-        spec, rows = self._spec, self._rows
-        models = dict.fromkeys(row["model"] for row in rows if row["model"])
-        weights = dict.fromkeys(row["model_sha256"] for row in rows if row["model_sha256"])
+    def _global(self) -> None:
+        models = dict.fromkeys(row["model"] for row in self._rows if row["model"])
+        weights = dict.fromkeys(row["model_sha256"] for row in self._rows if row["model_sha256"])
         now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         self._file.attrs.update(
             {
                 "Conventions": "CF-1.8",
                 "featureType": "timeSeries",
-                "title": f"Animals counted in the pictures of {spec.camera or spec.name}",
+                "title": f"Animals counted in the pictures of {self._camera}",
                 "source": f"camera; {', '.join(models) or 'no model'}; buoy {VERSION}",
                 "history": f"{now} written by buoy {VERSION}",
-                "station": spec.station,
-                "camera": spec.camera or spec.name,
+                "stream": self._about.stream,
+                "station": self._about.station,
+                "camera": self._camera,
                 "model": ", ".join(models),
                 "model_sha256": ", ".join(weights),
                 "comment": "Machine observations. Windows without effort are missing, not zero.",
@@ -140,7 +150,6 @@ class _Writer:
 
     def _time(self) -> None:
         begin = np.array([datetime.fromisoformat(row["time_utc"]).timestamp() for row in self._windows], "f8")
-        length_s = float(self._windows[0]["window_s"])
         time = self._make("time", ("time",), begin, long_name="beginning of the window")
         time.attrs.update(
             {
@@ -148,13 +157,13 @@ class _Writer:
                 "units": "seconds since 1970-01-01 00:00:00",
                 "calendar": "standard",
                 "axis": "T",
-                "bounds": "time_bnds",
+                "bounds": "time_bounds",
             }
         )
-        self._make("time_bnds", ("time", "bound"), np.stack([begin, begin + length_s], axis=1))
+        self._make("time_bounds", ("time", "bound"), np.stack([begin, begin + self._about.window_s], axis=1))
 
     def _station(self, place: Place | None) -> None:
-        name = self._spec.station or self._spec.camera or self._spec.name
+        name = self._about.station or self._camera
         self._text("station_name", (), name, long_name="station", cf_role="timeseries_id")
         if place is None:
             return
@@ -179,13 +188,14 @@ class _Writer:
     def _variables(self) -> dict[str, _Variable]:
         """Those by taxon, lines and regions included."""
         found = dict(_BY_TAXON)
-        for line in self._spec.lines:
-            for way in ("in", "out"):
-                text = f"tracks that crossed the line {line.name}, direction {way}"
-                found[f"line_{line.name}_{way}"] = _Variable("i4", text, "time: sum")
-        for region in self._spec.regions:
-            text = f"MaxN in the region {region.name}"
-            found[f"region_{region.name}_maxn"] = _Variable("i4", text, "time: maximum")
+        for column in self._about.columns:
+            kind, _, name = column.partition("_")
+            name, _, what = name.rpartition("_")
+            if kind == "line":
+                text = f"tracks that crossed the line {name}, direction {what}"
+                found[column] = _Variable("i4", text, "time: sum")
+            elif kind == "region":
+                found[column] = _Variable("i4", f"MaxN in the region {name}", "time: maximum")
         return found
 
     def _by_taxon(self, column: str, variable: _Variable) -> None:
@@ -224,8 +234,10 @@ class _Writer:
         units: str = "",
         fill: float | None = None,
     ) -> Any:
-        compress = {"compression": "gzip", "shuffle": True} if dimensions else {}
-        made = self._file.create_variable(name, dimensions, data.dtype, data=data, fillvalue=fill, **compress)
+        compress = {"compression": "gzip", "shuffle": True} if data.size and dimensions else {}
+        made = self._file.create_variable(name, dimensions, data.dtype, fillvalue=fill, **compress)
+        if data.size:
+            made[...] = data
         if long_name:
             made.attrs["long_name"] = long_name
         if units:
@@ -236,10 +248,10 @@ class _Writer:
         import h5py
 
         made = self._file.create_variable(name, dimensions, h5py.string_dtype())
-        if dimensions:
-            made[:] = np.array(text, object)
-        else:
+        if isinstance(text, str):
             made[...] = text
+        elif text:
+            made[:] = np.array(text, object)
         made.attrs.update(attributes)
 
 

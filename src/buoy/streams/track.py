@@ -43,7 +43,7 @@ class Tracker:
         except ImportError as error:
             raise UsageError(
                 f"tracking needs the library trackers, which is not installed ({error})",
-                "pip install 'buoy[track]', then opencv-python-headless again, whose files it overwrites",
+                "pip install 'buoy[track]', then opencv-python-headless anew, whose files that overwrites",
             ) from error
         self._low = tracking.low
         self._lost_s = tracking.lost_s

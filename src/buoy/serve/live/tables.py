@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import csv
-import io
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from buoy.errors import JobError
 from buoy.serve.refusals import Remote
+from buoy.streams import tidy
 
 if TYPE_CHECKING:
     from buoy.serve.live.stream import Stream
@@ -49,11 +48,7 @@ async def encode(form: str, stream: Stream, window_minutes: int, since: str | No
 
 
 def _csv(columns: Sequence[str], rows: Sequence[Row]) -> bytes:
-    out = io.StringIO()
-    writer = csv.DictWriter(out, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue().encode()
+    return b"".join(tidy.encode(rows, columns))
 
 
 async def _netcdf(asked: dict[str, Any]) -> bytes:
