@@ -12,6 +12,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from buoy.outputs.drawn import COLOURS
 from support.browser import Visit
+from support.exposed import expose_model
+from support.gateway import Gateway
 from support.live import pushing
 from support.need import CHECKOUT
 from support.rtsp import rtsp_camera
@@ -165,3 +167,21 @@ def test_a_hidden_page_leaves_nothing_open(browser: Browser, pushed: Served) -> 
         pushed.until(lambda: viewers() == 1)
         visit.context.close()
     pushed.until(lambda: viewers() == 0)
+
+
+@pytest.mark.parametrize("rewrite", [True, False])
+def test_the_page_is_watched_through_buoy_up(browser: Browser, gateway: Gateway, model: Path, rewrite: bool) -> None:
+    live = expose_model(
+        gateway, f"watch-{rewrite}".lower(), model, max_scale=1, rewrite_target=rewrite, auth_type="forward"
+    )
+    live.is_in("ready", 1)
+    with live.client() as http:
+        assert http.post("/streams", json={"name": "reef", "source": "push:"}).status_code == 201
+    token = {"Authorization": f"Bearer {live.token}"}
+    with pushing(live, "reef", jpeg((0, 0)), pause_s=0.1, additional_headers=token):
+        visit = Visit(browser, f"{live.url}/?token={live.token}")
+        expect(visit.page.locator("#now .many")).to_have_text("1")
+        until(visit.page, SHOWN)
+        visit.context.close()
+    assert visit.complaints == []
+    assert [url for url in visit.foreign if not url.startswith(live.url)] == []

@@ -264,6 +264,19 @@ def test_streams_that_were_made_outlive_the_service(model: Path, tmp_path: Path)
     assert "hunter2" not in kept.read_text()
 
 
+def test_a_kept_stream_whose_model_is_not_served_stays_kept(model: Path, tmp_path: Path) -> None:
+    other, options = make_model(tmp_path / "more", "other"), ("--data", str(tmp_path / "data"))
+    with serving(tmp_path, model, other, options=options) as served, served.client() as http:
+        assert make(http, "here", model="tiny").status_code == 201
+        assert make(http, "there", model="other").status_code == 201
+    with serving(tmp_path, model, options=options) as served, served.client() as http:
+        assert [each["name"] for each in http.get("/streams").json()["streams"]] == ["here"]
+        assert [line["stream"] for line in served.log if line["event"] == "a kept stream cannot begin"] == ["there"]
+        assert http.delete("/streams/here").status_code == 204
+    kept = json.loads((tmp_path / "data" / "streams.json").read_text())["streams"]
+    assert [each["spec"]["name"] for each in kept] == ["there"]
+
+
 def test_a_video_is_seen_to_its_end_and_does_not_begin_again(model: Path, tmp_path: Path) -> None:
     video = write_video(tmp_path / "video.mp4", 20)
     options = ("--data", str(tmp_path / "data"))

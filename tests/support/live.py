@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import httpx2
 from websockets.sync.client import ClientConnection, connect
@@ -18,14 +18,21 @@ from support.serve import Served
 __all__ = ["events_of", "hanging", "parts_of", "pushing", "socket"]
 
 
-def socket(served: Served, path: str, **settings: Any) -> ClientConnection:
+class _Reached(Protocol):
+    """Has an address."""
+
+    @property
+    def url(self) -> str: ...
+
+
+def socket(served: _Reached, path: str, **settings: Any) -> ClientConnection:
     """A WebSocket to the service."""
     found: ClientConnection = connect(f"ws{served.url.removeprefix('http')}{path}", compression=None, **settings)
     return found
 
 
 @contextmanager
-def pushing(served: Served, stream: str, *pictures: bytes, pause_s: float = 0.02, **settings: Any) -> Iterator[None]:
+def pushing(served: _Reached, stream: str, *pictures: bytes, pause_s: float = 0.02, **settings: Any) -> Iterator[None]:
     """A camera: sends the pictures in turn, until the block ends; comes back when its connection is cut."""
     over = threading.Event()
 

@@ -50,7 +50,8 @@ class Registry:
         configured: the operator's streams.
 
     Raises:
-        UsageError: a configured or kept stream names a model that is not here, or has a sink that cannot be used.
+        UsageError: a configured stream names a model that is not here, or has a sink that cannot be used; or what is
+            kept cannot be read.
     """
 
     def __init__(
@@ -66,13 +67,10 @@ class Registry:
         self._told_of_disk = False
         for spec in configured:
             self._make(spec, "file")
+        #: Kept ones that cannot be made now, as their model is not served: they stay kept.
+        self._unusable: list[tuple[StreamSpec, bool]] = []
         for spec, ended in self._kept.load():
-            if spec.name in self._streams:
-                _log.warning("the operator's file has a stream of that name", extra={"fields": {"stream": spec.name}})
-            elif ended:
-                self._make(spec, "api").said_state("ended", "it had ended before the service was started again", now())
-            else:
-                self._make(spec, "api")
+            self._restore(spec, ended)
         self._left = self._open_left()
         metrics.more.append(lambda: gauges.of(self))
 
@@ -231,6 +229,18 @@ class Registry:
 
         return open_left(self._data, [stream.spec for stream in self])
 
+    def _restore(self, spec: StreamSpec, ended: bool) -> None:
+        try:
+            if spec.name in self._streams:
+                raise UsageError(f"the operator's file has a stream {spec.name} too", "rename one of them")
+            stream = self._make(spec, "api")
+        except UsageError as error:
+            self._unusable.append((spec, ended))
+            _log.error("a kept stream cannot begin", extra={"fields": {"stream": spec.name, **error.record()}})
+            return
+        if ended:
+            stream.said_state("ended", "it had ended before the service was started again", now())
+
     def _looker(self, spec: StreamSpec) -> Looker:
         names = ", ".join(looker.name for looker in self._lookers)
         if not spec.model and len(self._lookers) > 1:
@@ -283,7 +293,9 @@ class Registry:
             await self._save()
 
     def _keep(self) -> None:
-        self._kept.save([(stream.spec, stream.ended) for stream in self if stream.origin == "api"])
+        made = [(stream.spec, stream.ended) for stream in self if stream.origin == "api"]
+        waiting = [each for each in self._unusable if each[0].name not in self._streams]
+        self._kept.save([*waiting, *made])
 
     def _keep_if_possible(self) -> None:
         with suppress(StoreError):
