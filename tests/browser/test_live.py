@@ -152,6 +152,20 @@ def test_what_stops_coming_is_not_shown_as_live(browser: Browser, pushed: Served
     visit.context.close()
 
 
+def test_a_picture_that_stands_still_is_not_called_live(browser: Browser, model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "streams.yaml"
+    path.write_text("- {name: still, source: 'push:', frozen_after_s: 1}")
+    with serving(tmp_path, model, options=("--streams", str(path))) as served:
+        visit = Visit(browser, served.url)
+        with pushing(served, "still", jpeg((0, 0)), pause_s=0.1):
+            expect(visit.page.locator("#state-word")).to_have_text("frozen")
+            expect(visit.page.locator("#flags")).to_contain_text("does not count")
+        with pushing(served, "still", jpeg((0, 0)), jpeg((1, 1)), pause_s=0.1):
+            expect(visit.page.locator("#state-word")).to_have_text("live")
+        visit.context.close()
+        assert visit.complaints == []
+
+
 def test_a_hidden_page_leaves_nothing_open(browser: Browser, pushed: Served) -> None:
     def viewers() -> float:
         return pushed.metric("buoy_stream_viewers", stream="west")

@@ -78,6 +78,7 @@ export class Hour {
     }
     const every = (width < 560 ? 15 : 10) * MINUTE_MS;
     for (let moment = Math.ceil(begin / every) * every; moment <= end; moment += every) {
+      if (width < 560 && (x(moment) > width - 24 || x(moment) < PAD.left + 14)) continue; // no room for all of it
       const anchor = x(moment) > width - 24 ? "end" : x(moment) < PAD.left + 14 ? "start" : "middle";
       const text = svg("text", { x: x(moment), y: height - 6, "text-anchor": anchor });
       text.textContent = CLOCK.format(moment);

@@ -3,7 +3,7 @@
 import { byId, make } from "./dom.js";
 import { duration } from "./format.js";
 
-const WORDS = { live: "live", connecting: "connecting", gap: "no picture", refused: "refused", ended: "ended", away: "not connected", late: "late" };
+const WORDS = { live: "live", connecting: "connecting", gap: "no picture", refused: "refused", ended: "ended", away: "not connected", late: "late", frozen: "frozen" };
 const OUTAGES = {
   connecting: "Waiting for the camera",
   gap: "No picture from the camera",
@@ -12,6 +12,8 @@ const OUTAGES = {
   away: "The connection to the service is lost",
   late: "Nothing new has come",
 };
+/** States in which there is a picture to look at. That it is frozen is said beside it. */
+const MOVES = ["live", "frozen"];
 /** A frame that is not followed by another within this time is old, whatever the state says. */
 const LATE_MS = 6000;
 const CLOCK = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
@@ -33,6 +35,7 @@ export class Scene {
   choose(view) {
     this._every_ms = view.spec.every_s * 1000;
     this._told = "";
+    this._frozen = Boolean(view.latest?.flags.includes("frozen"));
     byId("place").textContent = [view.spec.station, view.spec.camera].filter(Boolean).join(", ") || view.name;
     byId("taken").textContent = "";
     if (view.latest) this._picture.size(view.latest.width, view.latest.height);
@@ -56,33 +59,36 @@ export class Scene {
   frame({ record, lag_ms }) {
     const { frame, width, height } = record.input;
     this._framed_at = Date.now();
+    const frozen = Boolean(frame.flags?.includes("frozen"));
+    const told = frozen === this._frozen;
+    this._frozen = frozen;
     this._captured = Date.parse(frame.captured);
     this._picture.size(width, height);
     byId("taken").textContent = `${CLOCK.format(this._captured)}, looked at ${duration(lag_ms / 1000)} later`;
-    if (this._shown !== "live") this.tick();
+    if (!told || !MOVES.includes(this._shown)) this.tick();
     this._picture.describe(spoken(record));
   }
 
   /** What is true by now: called every second, as silence is told by nobody. */
   tick() {
     const state = this._now();
-    const pictures = state === "live" || state === "late";
+    const moves = MOVES.includes(state);
     this._shown = state;
     this._scene.dataset.state = state;
     byId("state-word").textContent = WORDS[state];
-    this._scene.classList.toggle("old", state !== "live");
-    if (state !== "live") byId("now").replaceChildren(make("li", { class: "none" }, "Not known now"));
-    byId("outage").hidden = state === "live";
-    if (state !== "live") this._tell(state);
+    this._scene.classList.toggle("old", !moves);
+    if (!moves) byId("now").replaceChildren(make("li", { class: "none" }, "Not known now"));
+    byId("outage").hidden = moves;
+    if (!moves) this._tell(state);
     else this._told = "";
-    this._picture.show(pictures || (state === "connecting" && this._connected));
+    this._picture.show(moves || state === "late" || (state === "connecting" && this._connected));
   }
 
   _now() {
     if (!this._connected) return "away";
     if (this._state !== "live") return this._state;
     const patience = Math.max(LATE_MS, 2.5 * this._every_ms);
-    return Date.now() - (this._framed_at ?? Date.now()) > patience ? "late" : "live";
+    return Date.now() - (this._framed_at ?? Date.now()) > patience ? "late" : this._frozen ? "frozen" : "live";
   }
 
   _tell(state) {
