@@ -10,7 +10,6 @@ import fcntl
 import hashlib
 import json
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -83,6 +82,8 @@ def _as_told(tuning: Tuning, manifest: Manifest) -> Tuning:
 
 def _measured(folder: Path, manifest: Manifest) -> Tuning:
     """Measure in a process of its own; the rule if that fails, as loading the model will tell why."""
+    import subprocess  # most starts only recall
+
     command = [sys.executable, "-m", "buoy.tuning", str(folder / manifest.weights.file)]
     try:
         with _alone():

@@ -16,10 +16,12 @@ The end of the stream asks the process to finish what it has and to leave.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import struct
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+if TYPE_CHECKING:  # the inference process has no loop, and no memory for one
+    import asyncio
 
 __all__ = ["frame", "read", "receive"]
 
@@ -44,8 +46,10 @@ def read(stream: BinaryIO) -> tuple[dict[str, Any], bytes] | None:
 
 async def receive(stream: asyncio.StreamReader) -> tuple[dict[str, Any], bytes] | None:
     """The next message of an asyncio stream; `None` at its end."""
+    from asyncio import IncompleteReadError
+
     try:
         head, body = _LENGTHS.unpack(await stream.readexactly(_LENGTHS.size))
         return json.loads(await stream.readexactly(head)), await stream.readexactly(body)
-    except (asyncio.IncompleteReadError, ConnectionError):
+    except (IncompleteReadError, ConnectionError):
         return None
