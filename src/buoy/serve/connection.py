@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-__all__ = ["ABORT", "Connection", "open_socket"]
+__all__ = ["ABORT", "LEAVING", "Connection", "Leaving", "open_socket"]
 
 #: Key of the scope under which stands what cuts the connection at once, for a client that takes nothing.
 ABORT = "buoy.abort"
+
+#: Key of the scope under which stands the `Leaving` of the connection.
+LEAVING = "buoy.leaving"
 
 #: For the head of a request, and for what is left of a body after its answer.
 _PATIENCE_S = 10.0
@@ -18,6 +23,36 @@ _PATIENCE_S = 10.0
 _HEAD_BYTES = 64 << 10
 #: Connections at once; more are closed at once, before anything is read.
 _MOST = 1000
+
+
+class Leaving:
+    """Whether the client has left, and who is told as soon as it does.
+
+    ASGI says it by `receive`, which takes a task that waits for each request.
+    """
+
+    def __init__(self, listen: Callable[[], None]) -> None:
+        self.gone = False
+        self._listen = listen
+        self._told: list[Callable[[], object]] = []
+
+    @contextmanager
+    def told(self, leave: Callable[[], object]) -> Iterator[None]:
+        """Have `leave` called when the client leaves within the block, or has left before."""
+        self._listen()  # uvicorn stops reading when a body is large, and then hears of no end
+        self._told.append(leave)
+        if self.gone:
+            leave()
+        try:
+            yield
+        finally:
+            self._told.remove(leave)
+
+    def over(self) -> None:
+        """The client has left."""
+        self.gone = True
+        for leave in tuple(self._told):
+            leave()
 
 
 class Connection(HttpToolsProtocol):
@@ -37,6 +72,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a head."""
         super().connection_made(transport)
+        self._leaving = Leaving(self.flow.resume_reading)
         if len(self.connections) > _MOST:
             transport.abort()
         self._wait()
@@ -45,6 +81,7 @@ class Connection(HttpToolsProtocol):
         """Over."""
         self._stop_waiting()
         super().connection_lost(exc)
+        self._leaving.over()
 
     def data_received(self, data: bytes) -> None:
         """More bytes; those of a head that is not complete are kept by the parser, so they are counted here."""
@@ -76,7 +113,7 @@ class Connection(HttpToolsProtocol):
         """A request can be answered."""
         self._in_head = False
         self._stop_waiting()
-        cast(dict[str, Any], self.scope)[ABORT] = self.transport.abort
+        cast(dict[str, Any], self.scope).update({ABORT: self.transport.abort, LEAVING: self._leaving})
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:

@@ -15,6 +15,7 @@ from buoy.errors import BuoyError, UsageError
 from buoy.serve import query
 from buoy.serve.access import Access
 from buoy.serve.account import current
+from buoy.serve.connection import LEAVING, Leaving
 from buoy.serve.metrics import Metrics
 from buoy.serve.rate import Rate, Rates
 from buoy.serve.refusals import NotReady, Unknown
@@ -160,18 +161,16 @@ class Service:
             ClientDisconnect: it does not.
             BuoyError: see `Looker.ask`.
         """
-        asking = asyncio.ensure_future(self.look(looker, question))
-        leaving = asyncio.ensure_future(_gone(request))
+        leaving: Leaving = request.scope[LEAVING]
+        task = asyncio.current_task()
+        assert task is not None
         try:
-            await asyncio.wait({asking, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if not asking.done():
-                raise ClientDisconnect
-            answer = asking.result()
-        finally:
-            asking.cancel()
-            leaving.cancel()
-            await asyncio.gather(asking, leaving, return_exceptions=True)
-        return answer
+            with leaving.told(task.cancel):
+                return await self.look(looker, question)
+        except asyncio.CancelledError:
+            if leaving.gone and not task.uncancel():
+                raise ClientDisconnect from None
+            raise  # somebody else has cancelled us
 
     async def look(self, looker: Looker, question: Question) -> Answer:
         """Have a received picture looked at, and count what comes of it. Cancelling the call takes it out again.
@@ -210,8 +209,3 @@ def _tracing() -> Tracing | None:
     from buoy.serve.tracing import Tracing  # an extra, and slow to import
 
     return Tracing()
-
-
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 __all__ = ["Spawned", "spawn"]
 
+_BUFFER_BYTES = 4 << 20
+
 
 @dataclass(frozen=True)
 class Spawned:
@@ -40,6 +42,8 @@ class Spawned:
 def spawn(model: str, callers: int | None) -> Spawned:
     """Start one for a model (a name or a folder); `callers` as in `buoy.engine.Engine.open`."""
     ours, theirs = socket.socketpair()
+    for end in (ours, theirs):  # most pictures go through at once then; the kernel may allow less
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
     command = [sys.executable, "-m", "buoy.serve.child", model, str(theirs.fileno())]
     with theirs:
         process = subprocess.Popen(

@@ -64,7 +64,8 @@ async def pieces(request: Request, limits: Limits) -> AsyncIterator[bytes]:
     end_s, size = time.monotonic() + limits.whole_s, 0
     while True:
         try:
-            message = await asyncio.wait_for(request.receive(), max(0.0, min(limits.pause_s, end_s - time.monotonic())))
+            async with asyncio.timeout(max(0.0, min(limits.pause_s, end_s - time.monotonic()))):
+                message = await request.receive()
         except TimeoutError:
             raise TooSlow(
                 f"the body did not come in time ({size:,} bytes so far)",
