@@ -14,7 +14,7 @@ from buoy.outputs.drawn import COLOURS
 from support.browser import Visit
 from support.exposed import expose_model
 from support.gateway import Gateway
-from support.live import pushing
+from support.live import pushing, socket
 from support.need import CHECKOUT
 from support.rtsp import rtsp_camera
 from support.serve import Served, serving
@@ -164,6 +164,22 @@ def test_a_picture_that_stands_still_is_not_called_live(browser: Browser, model:
             expect(visit.page.locator("#state-word")).to_have_text("live")
         visit.context.close()
         assert visit.complaints == []
+
+
+def test_the_picture_is_the_one_whose_findings_are_told(browser: Browser, pushed: Served) -> None:
+    pixels = f"({PIXELS_OF})([{','.join(map(str, COLOURS[0]))}])"
+    visit = Visit(browser, f"{pushed.url}{BASE}/#west")
+    with socket(pushed, "/streams/west/push") as camera:
+        for _ in range(3):
+            camera.send(jpeg((1, 1)))
+            visit.page.wait_for_timeout(300)
+        expect(visit.page.locator("#now .many")).to_have_text("1")
+        until(visit.page, f"{SHOWN} && {pixels} > 0")
+        before = visit.page.evaluate(pixels)
+        camera.send(jpeg(*((row, column) for row in range(4) for column in range(4))))
+        expect(visit.page.locator("#now .many")).to_have_text("16")
+        until(visit.page, f"{pixels} > {before * 1.5}")
+        visit.context.close()
 
 
 def test_a_hidden_page_leaves_nothing_open(browser: Browser, pushed: Served) -> None:

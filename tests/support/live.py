@@ -82,13 +82,8 @@ def events_of(http: httpx2.Client, stream: str, **headers: str) -> Iterator[tupl
 
 def parts_of(answer: httpx2.Response) -> Generator[bytes, None, None]:
     """The pictures of a multipart/x-mixed-replace body, each as soon as it is whole."""
+    boundary = b"\r\n--" + answer.headers["content-type"].partition("boundary=")[2].encode() + b"\r\n"
     held = b""
     for piece in answer.iter_raw():
-        held += piece
-        while (at := held.find(b"\r\n\r\n")) >= 0:
-            head = held[:at].lower()
-            size = int(head.partition(b"content-length: ")[2].split(b"\r\n")[0])
-            if len(held) < at + 4 + size:
-                break
-            yield held[at + 4 : at + 4 + size]
-            held = held[at + 4 + size :]
+        *parts, held = (held + piece).split(boundary)
+        yield from (picture for _, _, picture in (part.partition(b"\r\n\r\n") for part in parts) if picture)

@@ -29,7 +29,10 @@ _SPEC_BYTES = 1 << 20
 HEARTBEAT_S = 15.0
 _WINDOWS = ("1", "15", "60")
 _WIDTH, _WIDTHS = 960, range(64, 4097)
-_BOUNDARY = b"frame"
+_BOUNDARY = "frame"
+#: Ends a part and begins the next. It follows each picture at once, as browsers show one when the head of the next is
+#: there: every picture would be seen one too late. So the head cannot say how long its picture will be.
+_NEXT = f"\r\n--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\n\r\n".encode()
 #: Tells numbers of events of this run of the service from those of an earlier one.
 _RUN = secrets.token_hex(4)
 
@@ -99,7 +102,7 @@ async def mjpeg(service: Service, request: Request) -> Response:
     asked = query.checked(request, ("width",))
     stream = _stream(service.live, request)
     pictures = _pictures(service.live, stream, _width(asked.get("width", str(_WIDTH))))
-    return Viewing(pictures, f"multipart/x-mixed-replace; boundary={_BOUNDARY.decode()}", service.live.viewers)
+    return Viewing(pictures, f"multipart/x-mixed-replace; boundary={_BOUNDARY}", service.live.viewers)
 
 
 async def events(service: Service, request: Request) -> Response:
@@ -113,21 +116,15 @@ async def events(service: Service, request: Request) -> Response:
 
 
 async def _pictures(live: Registry, stream: Stream, width: int) -> AsyncIterator[bytes]:
-    # The boundary follows each picture at once: browsers show it only when they have seen that.
-    yield b"--%s\r\n" % _BOUNDARY
+    yield _NEXT
     if stream.state != "live":
-        yield _part(OUTAGE)
+        yield OUTAGE + _NEXT
     number = 0
     with live.watching(stream, width):
         while not (news := await stream.pictures.after(number, HEARTBEAT_S)).ended:
             for at, picture in news.items:
                 number = at
-                yield _part(picture)
-
-
-def _part(picture: bytes) -> bytes:
-    head = b"Content-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(picture)
-    return head + picture + b"\r\n--%s\r\n" % _BOUNDARY
+                yield picture + _NEXT
 
 
 async def _lines(stream: Stream, number: int) -> AsyncIterator[bytes]:
