@@ -56,14 +56,17 @@ def test_eddsa_is_known_by_its_old_name_too(provider: Issuer) -> None:
 @pytest.mark.parametrize(
     "claims",
     [
-        {"exp": int(time.time()) - 31}, {"exp": None}, {"exp": "soon"}, {"exp": float("nan")}, {"exp": True},
-        {"nbf": int(time.time()) + 300}, {"iat": int(time.time()) + 300}, {"nbf": "x"},
+        {"exp": -31}, {"exp": None}, {"exp": "soon"}, {"exp": float("nan")}, {"exp": True},
+        {"nbf": 300}, {"iat": 300}, {"nbf": "x"},
         {"iss": "https://other.example"}, {"iss": None}, {"iss": ["a"]},
         {"aud": "other"}, {"aud": []}, {"aud": None}, {"aud": {"a": AUDIENCE}}, {"aud": AUDIENCE[:-1]},
         {"sub": None}, {"sub": ""}, {"sub": 7},
     ],
 )  # fmt: skip
 def test_a_token_that_says_something_else_is_refused(provider: Issuer, claims: dict[str, Any]) -> None:
+    for name in {"exp", "nbf", "iat"} & claims.keys():  # seconds from now, which is not when tests are collected
+        if type(claims[name]) is int:
+            claims = {**claims, name: int(time.time()) + claims[name]}
     with pytest.raises(Denied, match="not accepted"):
         run(tokens(provider).check(provider.token(**claims)))
 
