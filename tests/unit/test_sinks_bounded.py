@@ -46,8 +46,9 @@ def test_what_is_given_back_keeps_its_place_and_its_age() -> None:
     assert [entry.item for entry in queue.take(0, 2)] == [1, 2]
     queue.give_back(taken)
     clock.now_s = 2.1
-    assert queue.take(0) == []
+    assert len(queue) == 0
     assert queue.dropped == {"late": 3}
+    assert queue.take(0) == []
 
 
 def test_nobody_waits_at_a_closed_queue() -> None:
@@ -73,5 +74,6 @@ def test_everything_is_taken_dropped_or_waits_and_the_bounds_hold(steps: list[tu
             held = []
         else:
             clock.now_s += value / 10
-        assert put == used + len(held) + len(queue) + sum(queue.dropped.values())
+        waiting = len(queue)
+        assert put == used + len(held) + waiting + sum(queue.dropped.values())
         assert sum(entry.size_bytes for entry in queue._entries) == queue._bytes <= 100

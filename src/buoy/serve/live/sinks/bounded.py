@@ -51,7 +51,10 @@ class Bounded(Generic[T]):
         self._closed = False
 
     def __len__(self) -> int:
-        return len(self._entries)
+        """How many wait; what has waited too long is dropped by then, though nothing comes or goes."""
+        with self._changed:
+            self._shed()
+            return len(self._entries)
 
     def put(self, item: T, size_bytes: int) -> None:
         """Add something; never waits."""

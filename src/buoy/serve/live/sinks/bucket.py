@@ -113,6 +113,7 @@ class Bucket:
     def status(self) -> dict[str, Any]:
         """For the API and the metrics."""
         health = self._disk if self._disk.error else self._store
+        waiting = len(self._queue)
         return {
             "kind": self.kind,
             "to": self._sink.to,
@@ -122,7 +123,7 @@ class Bucket:
             "error": health.error,
             "written": self._counts["written"],
             "dropped": dict(self._queue.dropped),
-            "waiting": len(self._queue),
+            "waiting": waiting,
             "parts": self._counts["parts"],
             "unreadable": self._counts["unreadable"],
             "spooled_bytes": self._spool.kept_bytes,

@@ -103,6 +103,7 @@ class Webhook:
 
     def status(self) -> dict[str, Any]:
         """For the API and the metrics."""
+        waiting = len(self._queue)
         return {
             "kind": self.kind,
             "to": self._shown,
@@ -111,7 +112,7 @@ class Webhook:
             "error": self._health.error,
             "written": self._counts["delivered"],
             "dropped": {**self._queue.dropped, "failed": self._counts["failed"]},
-            "waiting": len(self._queue),
+            "waiting": waiting,
             "raised": self._counts["raised"],
         }
 
