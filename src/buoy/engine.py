@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, Self
 from buoy import machine
 from buoy.errors import BuoyError, DeadlineError, as_buoy_error
 from buoy.image import Pixels
+from buoy.lanes import Lanes
 from buoy.manifest import Manifest
 from buoy.model import Model, describe, find_folder, read_file
 from buoy.results import Failure, FrameInfo, InputInfo, Record
@@ -86,7 +87,7 @@ class Engine:
         # cores they find no free core and cost a picture of memory each, so only a device of its own gets them.
         self.lanes = callers * model.session.batch
         self.lanes += 0 if model.session.provider == "CPUExecutionProvider" else machine.cores()
-        self._pool = ThreadPoolExecutor(self.lanes, thread_name_prefix="lane")
+        self._threads = Lanes(self.lanes)
         self._line: Line[_Asked] = Line(self.lanes, most=queue, late=self._too_late)
         self._lock = threading.Lock()
         #: Calls of `_turn` that the pool has not begun: never fewer than there are inputs waiting.
@@ -198,7 +199,7 @@ class Engine:
 
     def close(self) -> None:
         """Wait for what is running and end the threads."""
-        self._pool.shutdown()
+        self._threads.close()
 
     def __enter__(self) -> Self:
         return self
@@ -224,7 +225,7 @@ class Engine:
         with self._lock:
             if self._turns < len(self._line):
                 self._turns += 1
-                self._pool.submit(self._turn)
+                self._threads.submit(self._turn)
         return asked.future
 
     def _turn(self) -> None:
