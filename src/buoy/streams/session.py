@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -13,6 +14,8 @@ from buoy.streams.sources import Source
 from buoy.streams.sources.halt import Halt
 
 __all__ = ["Session"]
+
+_log = logging.getLogger("buoy.streams")
 
 
 class Session(threading.Thread):
@@ -61,8 +64,11 @@ class Session(threading.Thread):
                     self._heard_s = time.monotonic()
                     if self.halt.is_set():
                         break
+        except BuoyError as error:
+            self.fault = _bare(error)
         except Exception as error:
-            self.fault = as_buoy_error(error, f"stream {self._stream}")
+            _log.warning("stream %s: %s", self._stream, type(error).__name__, exc_info=not isinstance(error, OSError))
+            self.fault = _bare(as_buoy_error(error, f"stream {self._stream}"))
         finally:
             self.halt.release()
             self.done.set()
@@ -74,3 +80,9 @@ class Session(threading.Thread):
         finally:
             self._heard_s = time.monotonic()
             self._waiting = False
+
+
+def _bare(error: BuoyError) -> BuoyError:
+    """Without its traceback, which holds every buffer of the connection."""
+    error.__traceback__ = error.__cause__ = error.__context__ = None
+    return error
