@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import socket
 import subprocess
@@ -142,6 +143,16 @@ def test_a_server_that_accepts_and_says_nothing_is_given_up() -> None:
 def test_a_name_that_nobody_knows_is_told() -> None:
     with reading("rtsp://camera.invalid/camera") as stream:
         assert "cannot be resolved" in stream.wait("gap").reason
+
+
+def test_where_sampling_is_sparse_only_key_frames_are_decoded(tmp_path: Path) -> None:
+    with rtsp_camera(tmp_path, key_every=5) as camera, reading(camera.url, every_s=0.6) as stream:
+        frames = stream.take(6)
+    # After the first two, which taught how often key frames come.
+    assert {stamped(frame).number % 5 for frame in frames[2:]} == {0}
+    assert all(0.3 < later.captured_s - earlier.captured_s < 0.9 for earlier, later in itertools.pairwise(frames))
+    assert set(stream.counts.drops) <= {"sampling", "shut"}
+    assert stream.told == ["connecting", "live", "ended"]
 
 
 def test_the_port_is_watched_so_a_short_outage_ends_at_once(camera: RtspCamera) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ from buoy.streams.backoff import Backoff
 from support.mjpeg import mjpeg_camera, stamped_jpeg
 from support.reading import nothing_left_behind, reading, stamped, until
 from support.rtsp import free_port, moving_bar
-from support.stamp import stamp
+from support.stamp import Stamp, read_stamp, stamp
 
 BAR = moving_bar(5)
 
@@ -219,6 +220,27 @@ def test_colours_are_those_that_were_filmed(tmp_path: Path) -> None:
         pixels = read.drain()[0].load()
     assert isinstance(pixels, np.ndarray)
     assert np.abs(pixels[180, 45::90].astype(int) - colours).max() <= 6
+
+
+def test_a_video_that_was_filmed_upright_is_turned(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", 3)
+    content = path.read_bytes()
+    # The matrix of the track header (ISO/IEC 14496-12, 8.3.2), for a quarter turn to the right.
+    plain = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+    turned = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 360 << 16, 0, 1 << 30)
+    at = content.index(plain, content.index(b"tkhd"))
+    path.write_bytes(content[:at] + turned + content[at + len(turned) :])
+    with reading(path) as stream:
+        pixels = stream.drain()[0].load()
+    assert isinstance(pixels, np.ndarray)
+    assert pixels.shape == (640, 360, 3)
+    # What was at the left is at the top, and what was at the top (the stamp) at the right.
+    assert read_stamp(np.ascontiguousarray(np.rot90(pixels))) == read_stamp_of(path)
+
+
+def read_stamp_of(path: Path) -> Stamp | None:
+    with av.open(str(path)) as container:
+        return read_stamp(next(container.decode(video=0)).to_ndarray(format="rgb24"))
 
 
 @pytest.mark.parametrize("faststart", [True, False])

@@ -210,6 +210,8 @@ class Reader:
             self._tally.received()
             if isinstance(image, Skipped):
                 self._tally.dropped(image.reason)
+                if image.reason != "undecodable":
+                    session.found()  # there could have been a picture
                 return True
             if isinstance(image, BuoyError) and self._slot.policy == "live":
                 # The next one is here in an instant: a record of each fault would bury what matters.

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import closing
 
 from buoy.errors import BuoyError, as_buoy_error
 from buoy.streams.frame import Picture
-from buoy.streams.sources import Source
+from buoy.streams.sources import Source, mask
 from buoy.streams.sources.halt import Halt
 
 __all__ = ["Session"]
@@ -67,7 +68,7 @@ class Session(threading.Thread):
         except BuoyError as error:
             self.fault = _bare(error)
         except Exception as error:
-            _log.warning("stream %s: %s", self._stream, type(error).__name__, exc_info=not isinstance(error, OSError))
+            _log.warning("stream %s: %s", self._stream, mask("".join(traceback.format_exception(error))))
             self.fault = _bare(as_buoy_error(error, f"stream {self._stream}"))
         finally:
             self.halt.release()

@@ -84,8 +84,13 @@ def open_source(spec: StreamSpec) -> Source:
         from buoy.streams.sources.folder import FolderSource
 
         return FolderSource(Path(spec.source))
-    from buoy.streams.sources.video import CameraSource, FileSource
-
     if kind == "file":
+        from buoy.streams.sources.video import FileSource
+
         return FileSource(Path(spec.source), paced=policy == "live")
-    return CameraSource(spec.source, SILENCE_S, verify_tls=spec.verify_tls, every_frame=policy == "file")
+    from buoy.streams.sources.rtsp import CameraSource
+
+    every_frame = policy == "file"
+    return CameraSource(
+        spec.source, SILENCE_S, verify_tls=spec.verify_tls, every_frame=every_frame, every_s=spec.every_s
+    )

@@ -19,7 +19,7 @@ from buoy.version import VERSION
 __all__ = ["MjpegSource"]
 
 _REFUSED = {
-    401: ("wants another user or password", "put them into the address: http://user:password@host/..."),
+    401: ("wants another user or password", "put both into the address, before the host"),
     403: ("forbids it to this user", "give the user the right to watch, or another user"),
     404: ("has nothing at this path", "look the path up in the camera's manual"),
     405: ("answers no GET at this path", "look the path up in the camera's manual"),
