@@ -93,7 +93,7 @@ def _frames(name: str, path: Path, every_s: float) -> Iterator[Input]:
     Raises:
         InputError: it cannot be read, or has no pictures.
     """
-    from buoy.streams.sources.video import load_av
+    from buoy.streams.sources.libav import load_av
 
     av = load_av()
     try:
