@@ -174,6 +174,16 @@ def test_instances_come_with_the_queue_and_leave_when_idle(gateway: Gateway, tmp
     live.is_in("ready", 1)
 
 
+def test_refusals_bring_another_instance(gateway: Gateway) -> None:
+    """`buoy serve` refuses rather than let a queue grow: what it says reaches the caller, and help is on its way."""
+    live = expose_script(gateway, "refusing", max_scale=2, fields={"cpu": "0.5"})
+    live.is_in("ready", 1)
+    with live.client() as http, Load(live, "/busy", callers=1):
+        refused = http.get("/busy")
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "3")
+        live.is_in("ready", 2)
+
+
 def test_there_are_never_more_instances_than_the_machine_has_room_for(gateway: Gateway, tmp_path: Path) -> None:
     live = expose_script(gateway, "greedy", max_scale=50, fields={"cpu": "1000"})
     live.is_in("ready", 1)

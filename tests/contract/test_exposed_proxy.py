@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import json
 import socket
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from PIL import Image
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -230,6 +232,54 @@ def test_messages_of_a_websocket_pass_both_ways(stand_in: Live) -> None:
             assert (talk.close_code, talk.close_reason) == (4321, "as you wish")
 
     run(asyncio.wait_for(talk(), 60))
+
+
+def test_a_camera_that_pushes_and_its_viewers_reach_the_model_through_here(tiny: Live) -> None:
+    """Pictures by WebSocket into the real service, results by WebSocket and the drawn picture as MJPEG out of it."""
+    auth = {"Authorization": f"Bearer {tiny.token}"}
+    stream = tiny.url.replace("http://", "ws://") + "/streams/pushed"
+    picture = io.BytesIO()
+    Image.fromarray(picture_with_squares((1, 2))).save(picture, "JPEG")
+
+    async def results() -> dict[str, Any]:
+        async with connect(f"{stream}/ws", additional_headers=auth, proxy=None) as viewer:
+            while True:
+                event: dict[str, Any] = json.loads(await viewer.recv())
+                if "record" in event:
+                    return event
+
+    async def drawn() -> bytes:
+        async with (
+            httpx2.AsyncClient(headers=auth, timeout=60.0) as http,
+            http.stream("GET", f"{tiny.url}/streams/pushed/mjpeg") as shown,
+        ):
+            assert shown.headers["content-type"].startswith("multipart/x-mixed-replace")
+            async for piece in shown.aiter_bytes():
+                if b"\xff\xd8\xff" in piece:
+                    return piece
+        return b""
+
+    async def push(over: asyncio.Event) -> None:
+        async with connect(f"{stream}/push", additional_headers=auth, proxy=None) as camera:
+            while not over.is_set():
+                await camera.send(picture.getvalue())
+                await asyncio.sleep(0.05)
+
+    async def all_of_it() -> tuple[dict[str, Any], bytes]:
+        over = asyncio.Event()
+        camera = asyncio.create_task(push(over))
+        try:
+            return await asyncio.gather(results(), drawn())
+        finally:
+            over.set()
+            await camera
+
+    with tiny.client() as http:
+        assert http.post("/streams", json={"name": "pushed", "source": "push:"}).status_code == 201
+        event, shown = run(asyncio.wait_for(all_of_it(), 120))
+        assert [found["label"] for found in event["record"]["detections"]] == ["bright"]
+        assert shown
+        assert http.delete("/streams/pushed").status_code == 204
 
 
 def test_a_websocket_ends_with_its_client_and_is_refused_with_a_reason(stand_in: Live) -> None:

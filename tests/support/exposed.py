@@ -85,6 +85,9 @@ async def keep(request):
     open(os.path.join(os.environ["BUOY_SERVE_DATA"], "state"), "w").close()
     return Response()
 
+async def busy(request):
+    return JSONResponse({}, 429, {"retry-after": "3"})
+
 async def crash(request):
     os._exit(7)
 
@@ -107,6 +110,7 @@ async def socket(websocket):
 routes = [Route("/health", lambda request: Response("well"))]
 routes += [Route(path, endpoint, methods=["GET", "POST", "PUT", "DELETE", "HEAD"]) for path, endpoint in [
     ("/duplex", Duplex()), ("/digest", digest), ("/refuse", refuse), ("/large", large), ("/forever", forever),
+    ("/busy", busy),
     ("/hold", hold), ("/state", state), ("/crash", crash), ("/slow", slow), ("/keep", keep), ("/cut", cut)]]
 routes += [WebSocketRoute("/socket", socket), Route("/{rest:path}", echo, methods=["GET", "POST", "HEAD", "PUT"])]
 app = Starlette(routes=routes)
