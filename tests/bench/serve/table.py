@@ -35,7 +35,9 @@ def tables(files: Iterable[Path]) -> str:
         here = [entries.get((row, name)) for name in names]
         unit = next(entry.unit for entry in here if entry)
         goal = next((_goal(entry) for entry in here if entry and entry.goal), "")
-        label = f"{row.replace('.', ': ', 1)}{f' ({unit})' if unit not in ('', 'x') else ''}"
+        network, point, what = row.partition(".")
+        named = f"{network}: {what}" if point and network.isalpha() else row
+        label = f"{named}{f' ({unit})' if unit not in ('', 'x') else ''}"
         lines.append(f"| {label} | {' | '.join(_cell(entry) for entry in here)} | {goal} |")
     return "\n".join(lines)
 
