@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from buoy.errors import UsageError
@@ -225,6 +225,7 @@ def test_it_goes_on_after_a_restart() -> None:
         max_size=40,
     )
 )
+@example([(451, 0, ()), (511, 0, ()), (450, 0, ()), (510, 0, ())])  # a clock that is set back
 def test_windows_say_what_a_plain_count_says(frames: list[tuple[int, int, tuple[str, ...]]]) -> None:
     made = series()
     for at, count, flags in frames:  # in any order of time

@@ -249,9 +249,9 @@ class Series:
         if last_s is None or not 0 <= captured_s - last_s <= _REACH_S:
             return
         begin_s = _minute(captured_s)
-        window.seconds += captured_s - max(last_s, begin_s)
+        _observe(window, captured_s - max(last_s, begin_s))
         if last_s < begin_s and (before := self._windows.get(_minute(last_s))):
-            before.seconds += min(begin_s, _minute(last_s) + MINUTE_S) - last_s
+            _observe(before, min(begin_s, _minute(last_s) + MINUTE_S) - last_s)
 
     def _cross(self, window: Window, crossings: Mapping[str, Any], *, counts: bool) -> None:
         for event in crossings.get("events", ()):
@@ -354,6 +354,11 @@ def _overlap_s(spans: list[tuple[float, float]], begin_s: float, end_s: float) -
             break
         covered_s += min(end_s, spans[at][1]) - max(begin_s, spans[at][0])
     return covered_s
+
+
+def _observe(window: Window, seconds: float) -> None:
+    """Add to a minute, which no clock that was set back makes longer than it is."""
+    window.seconds = min(MINUTE_S, window.seconds + seconds)
 
 
 def _minute(moment_s: float) -> int:
