@@ -19,7 +19,7 @@ __all__ = ["crate", "make_report"]
 
 
 def make_report(
-    ledger: Ledger, spec: Spec, index: Index, seal: Seal, files: Sequence[File], *, out: str, now_s: float
+    ledger: Ledger, spec: Spec, index: Index, seal: Seal, files: Sequence[File], *, now_s: float
 ) -> dict[str, Any]:
     """Counts that add up to the manifest, throughput, waste, versions.
 
@@ -62,7 +62,6 @@ def make_report(
         "manifest_sha256": index.sha256,
         "seal": seal.digest,
         "files": [file._asdict() for file in files],
-        "retry": f"buoy batch retry {out}/{spec.run}",
     }
 
 

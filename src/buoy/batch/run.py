@@ -104,7 +104,7 @@ def coordinate(
         place = f"{spec.run}.{seal.digest}"
         results = home.results(place)
         files = merge(ledger, seal, results)
-        report = make_report(ledger, spec, index, seal, files, out=home.where, now_s=clock.wall())
+        report = make_report(ledger, spec, index, seal, files, now_s=clock.wall())
         results.put("ro-crate-metadata.json", crate(spec, report, files, span_of(results), clock.wall()))
         results.put("report.json", json.dumps(report, indent=2, ensure_ascii=False).encode())
         return {"results": f"{home.where}/{place}", "seal": seal.digest, "counts": report["counts"], "report": report}

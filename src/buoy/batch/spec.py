@@ -79,8 +79,6 @@ class Spec(Struct, frozen=True, kw_only=True):
 
     #: `s3://bucket/prefix` or the absolute path of a folder.
     source: str
-    #: A file that lists the objects instead: CSV, JSONL, Parquet, or an S3 inventory's manifest.json.
-    listing: str = ""
     model: ModelPin
     filters: Filters = Filters()
     #: How time, station and camera are read from keys.

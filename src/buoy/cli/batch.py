@@ -42,7 +42,6 @@ def batch() -> None:
 @click.option("--where", default="", help="Glob over keys; * matches slashes too.")
 @click.option("--suffix", "suffixes", multiple=True, help="Only such files.  [default: pictures and zips]")
 @click.option("--since", help="Only objects changed since then (2024-01-31, or with a time).")
-@click.option("--list", "listing", default="", help="CSV, JSONL, Parquet or S3 inventory that lists the objects.")
 @click.option("--key-pattern", default="", help="{station}/{camera}/{time:%Y%m%d_%H%M%S}.jpg, or a regular expression.")
 @click.option(
     "--every", type=click.FloatRange(0.01), default=1.0, show_default=True, help="Seconds between frames of a video."
@@ -60,7 +59,7 @@ def batch() -> None:
 @click.option("--dry-run", is_flag=True, help="Say what there is and what it will take, and stop.")
 @_Json
 def run(
-    model: str, source: str, out: str, where: str, suffixes: tuple[str, ...], since: str | None, listing: str,
+    model: str, source: str, out: str, where: str, suffixes: tuple[str, ...], since: str | None,
     key_pattern: str, every: float, workers: int, max_hours: float | None, engine: str, again: int,
     item_timeout: float, dry_run: bool, as_json: bool,
 ) -> int:  # fmt: skip
@@ -75,7 +74,6 @@ def run(
 
     spec = Spec(
         source=source if source.startswith("s3://") else str(Path(source).absolute()),
-        listing=str(Path(listing).absolute()) if listing and "://" not in listing else listing,
         model=pin_model(model),
         filters=Filters(
             where=where,
@@ -249,7 +247,7 @@ def _conclude(ledger: Any, as_json: bool) -> int:
         click.echo(done["results"])
     bad = sum(counts.get(status, 0) for status in ("failed", "changed", "deleted"))
     if bad and not as_json:
-        say(f"{bad:,} have no result, see failures.csv there; try them again with: {done['report']['retry']}")
+        say(f"{bad:,} have no result, see failures.csv there; --again 1 does the whole run again")
     return FAILED_INPUTS if bad else 0
 
 
