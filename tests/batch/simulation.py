@@ -209,10 +209,12 @@ class World:
         assert isinstance(body, bytes)
         return self._call(lambda: self._put(key, body, create_only), changes=True)
 
-    def get(self, bucket: str, key: str, *, start: int = 0, stop: int | None = None, etag: str = "") -> bytes:
+    def get(
+        self, bucket: str, key: str, *, start: int = 0, stop: int | None = None, etag: str = "", version: str = ""
+    ) -> bytes:
         return self._call(lambda: self._there(key).data[start:stop])  # type: ignore[index]
 
-    def stat(self, bucket: str, key: str) -> Object:
+    def stat(self, bucket: str, key: str, *, version: str = "") -> Object:
         return self._call(lambda: self._object(key, self._there(key)))
 
     def list(self, bucket: str, prefix: str = "", *, after: str = "", limit: int = 1000) -> Page:

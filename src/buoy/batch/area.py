@@ -25,17 +25,17 @@ class Area:
         """Write an object."""
         return self.store.put(self.bucket, self.prefix + key, body, create_only=create_only)
 
-    def get(self, key: str, *, start: int = 0, stop: int | None = None, etag: str = "") -> bytes:
-        """Read an object, if it still has the `etag`."""
-        return self.store.get(self.bucket, self.prefix + key, start=start, stop=stop, etag=etag)
+    def get(self, key: str, *, start: int = 0, stop: int | None = None, etag: str = "", version: str = "") -> bytes:
+        """Read an object, or a version of it, if it still has the `etag`."""
+        return self.store.get(self.bucket, self.prefix + key, start=start, stop=stop, etag=etag, version=version)
 
-    def fetch(self, key: str, path: Path, *, etag: str = "") -> Object:
+    def fetch(self, key: str, path: Path, *, etag: str = "", version: str = "") -> Object:
         """Copy an object into a file."""
-        return self.store.fetch(self.bucket, self.prefix + key, path, etag=etag)
+        return self.store.fetch(self.bucket, self.prefix + key, path, etag=etag, version=version)
 
-    def stat(self, key: str) -> Object:
+    def stat(self, key: str, *, version: str = "") -> Object:
         """Describe an object."""
-        return self.store.stat(self.bucket, self.prefix + key)
+        return self.store.stat(self.bucket, self.prefix + key, version=version)
 
     def delete(self, key: str) -> None:
         """Remove an object."""

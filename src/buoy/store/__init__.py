@@ -66,15 +66,18 @@ class Store(Protocol):
         """
         ...
 
-    def stat(self, bucket: str, key: str) -> Object:
-        """Size, etag and time of one object."""
+    def stat(self, bucket: str, key: str, *, version: str = "") -> Object:
+        """Size, etag and time of one object, or of an older version of it."""
         ...
 
-    def get(self, bucket: str, key: str, *, start: int = 0, stop: int | None = None, etag: str = "") -> bytes:
-        """The bytes `start:stop` of the object (all of it by default).
+    def get(
+        self, bucket: str, key: str, *, start: int = 0, stop: int | None = None, etag: str = "", version: str = ""
+    ) -> bytes:
+        """The bytes `start:stop` of the object (all of it by default), or of an older version of it.
 
         Raises:
             ChangedError: `etag` is given, and the object has another by now.
+            MissingError: a `version` is given that is not there; in a folder none is.
         """
         ...
 
@@ -84,8 +87,8 @@ class Store(Protocol):
         """The same, in pieces of bounded size."""
         ...
 
-    def fetch(self, bucket: str, key: str, path: Path, *, etag: str = "") -> Object:
-        """Write the object into a local file in bounded memory; the file appears only when complete.
+    def fetch(self, bucket: str, key: str, path: Path, *, etag: str = "", version: str = "") -> Object:
+        """Write the object (or a version of it) into a local file in bounded memory; it appears only when complete.
 
         Raises:
             ChangedError: `etag` is given, and the object has another by now.

@@ -122,14 +122,16 @@ class FolderStore:
         with self._folder(bucket, [*folders, name]):
             return self.stat(bucket, key)
 
-    def stat(self, bucket: str, key: str) -> Object:
+    def stat(self, bucket: str, key: str, *, version: str = "") -> Object:
         """Size, etag and time of one object."""
-        with self._open(bucket, key) as (found, _):
+        with self._open(bucket, key, version=version) as (found, _):
             return found
 
-    def get(self, bucket: str, key: str, *, start: int = 0, stop: int | None = None, etag: str = "") -> bytes:
+    def get(
+        self, bucket: str, key: str, *, start: int = 0, stop: int | None = None, etag: str = "", version: str = ""
+    ) -> bytes:
         """The bytes `start:stop` of the object (all of it by default)."""
-        with self._open(bucket, key, etag) as (found, file):
+        with self._open(bucket, key, etag, version) as (found, file):
             file.seek(start)
             data = file.read(-1 if stop is None else max(0, stop - start))
             if etag and isinstance(file, BufferedReader):
@@ -152,9 +154,9 @@ class FolderStore:
                 left -= len(piece)
                 yield piece
 
-    def fetch(self, bucket: str, key: str, path: Path, *, etag: str = "") -> Object:
+    def fetch(self, bucket: str, key: str, path: Path, *, etag: str = "", version: str = "") -> Object:
         """Write the object into a local file in bounded memory; the file appears only when complete."""
-        with self._open(bucket, key, etag) as (found, file), appearing(path) as copy:
+        with self._open(bucket, key, etag, version) as (found, file), appearing(path) as copy:
             shutil.copyfileobj(file, copy, PIECE_BYTES)
             if isinstance(file, BufferedReader):
                 self._check_same(found, file)
@@ -223,10 +225,12 @@ class FolderStore:
         return open_folder(self.root, bucket, names, make=make)
 
     @contextmanager
-    def _open(self, bucket: str, key: str, etag: str = "") -> Iterator[tuple[Object, BinaryIO]]:
+    def _open(self, bucket: str, key: str, etag: str = "", version: str = "") -> Iterator[tuple[Object, BinaryIO]]:
         """Open an object for reading, if it is that of the `etag`; what is being written is not there yet."""
         check_key(key, file=True, read=True)
         where = self._where(bucket, key)
+        if version:
+            raise MissingError(f"{where} has no version {version!r}: a folder keeps none")
         *folders, name = key.encode().split(b"/")
         with told(where):
             try:

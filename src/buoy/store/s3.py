@@ -32,7 +32,7 @@ _PART_BYTES = 16 << 20
 _CONFLICT_WAITS_S = (0.05, 0.1, 0.2, 0.4, 0.8)
 _NONCE = "buoy-nonce"
 
-_MISSING = {"NoSuchKey", "NoSuchBucket", "NotFound", "404"}
+_MISSING = {"NoSuchKey", "NoSuchBucket", "NoSuchVersion", "NotFound", "404"}
 #: How MinIO answers a prefix that no key of its own can start with.
 _NO_KEY = {"XMinioInvalidObjectName", "XMinioInvalidResourceName"}
 _AGAIN = {"SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "RequestTimeTooSkewed"}
@@ -232,36 +232,43 @@ class S3Store:
             return None
         return _object_read(bucket, key, reply) if reply["Metadata"].get(_NONCE) == nonce else None
 
-    def stat(self, bucket: str, key: str) -> Object:
-        """Size, etag and time of one object."""
+    def stat(self, bucket: str, key: str, *, version: str = "") -> Object:
+        """Size, etag and time of one object, or of an older version of it."""
         check_bucket(bucket, read=True)
         check_key(key, file=False, read=True)
         with self.told(bucket, key):
-            return _object_read(bucket, key, self.client.head_object(Bucket=bucket, Key=key))
+            return _object_read(bucket, key, self.client.head_object(Bucket=bucket, Key=key, **_which(version)))
 
-    def get(self, bucket: str, key: str, *, start: int = 0, stop: int | None = None, etag: str = "") -> bytes:
-        """The bytes `start:stop` of the object (all of it by default)."""
-        return b"".join(self.stream(bucket, key, start=start, stop=stop, etag=etag))
+    def get(
+        self, bucket: str, key: str, *, start: int = 0, stop: int | None = None, etag: str = "", version: str = ""
+    ) -> bytes:
+        """The bytes `start:stop` of the object (all of it by default), or of an older version of it."""
+        return b"".join(self._streamed(bucket, key, start, stop, etag, version))
 
     def stream(
         self, bucket: str, key: str, *, start: int = 0, stop: int | None = None, etag: str = ""
     ) -> Generator[bytes]:
         """The same, in pieces of 1 MiB."""
-        pieces = self._pieces(bucket, key, start, stop, etag)
+        return self._streamed(bucket, key, start, stop, etag)
+
+    def _streamed(
+        self, bucket: str, key: str, start: int, stop: int | None, etag: str, version: str = ""
+    ) -> Generator[bytes]:
+        pieces = self._pieces(bucket, key, start, stop, etag, version)
         next(pieces)  # sends the request, so that it is this call that says if it is missing
         return pieces
 
-    def _pieces(self, bucket: str, key: str, start: int, stop: int | None, etag: str) -> Generator[bytes]:
+    def _pieces(self, bucket: str, key: str, start: int, stop: int | None, etag: str, version: str) -> Generator[bytes]:
         check_bucket(bucket, read=True)
         check_key(key, file=False, read=True)
         if stop is not None and stop <= start:
-            self.stat(bucket, key)
+            self.stat(bucket, key, version=version)
             yield b""
             return
         wanted = {"Range": f"bytes={start}-{'' if stop is None else stop - 1}"} if start or stop else {}
         with self.told(bucket, key), self._unchanged(bucket, key):
             try:
-                reply = self.client.get_object(Bucket=bucket, Key=key, **wanted, **_if_match(etag))
+                reply = self.client.get_object(Bucket=bucket, Key=key, **wanted, **_if_match(etag), **_which(version))
             except self.client.exceptions.ClientError as error:
                 if error.response["Error"]["Code"] not in ("InvalidRange", "416"):
                     raise
@@ -271,12 +278,12 @@ class S3Store:
                 yield b""
                 yield from body.iter_chunks(PIECE_BYTES)
 
-    def fetch(self, bucket: str, key: str, path: Path, *, etag: str = "") -> Object:
-        """Write the object into a local file in bounded memory; the file appears only when complete."""
+    def fetch(self, bucket: str, key: str, path: Path, *, etag: str = "", version: str = "") -> Object:
+        """Write the object (or a version of it) into a local file in bounded memory; it appears only when complete."""
         check_bucket(bucket, read=True)
         check_key(key, file=False, read=True)
         with self.told(bucket, key), self._unchanged(bucket, key):
-            reply = self.client.get_object(Bucket=bucket, Key=key, **_if_match(etag))
+            reply = self.client.get_object(Bucket=bucket, Key=key, **_if_match(etag), **_which(version))
             with closing(reply["Body"]) as body, appearing(path) as copy:
                 for piece in body.iter_chunks(PIECE_BYTES):
                     copy.write(piece)
@@ -400,6 +407,10 @@ class _Unclosed:
 
 def _if_match(etag: str) -> dict[str, str]:
     return {"IfMatch": f'"{etag}"'} if etag else {}
+
+
+def _which(version: str) -> dict[str, str]:
+    return {"VersionId": version} if version else {}
 
 
 def _size_of(source: BinaryIO) -> int | None:
