@@ -20,6 +20,10 @@ __all__ = ["Ahead", "Content", "Opened"]
 
 #: Larger objects go through a file.
 _IN_MEMORY_BYTES = 32 << 20
+#: What an object counts for that is not known to be smaller.
+_UNKNOWN_BYTES = 4 << 20
+#: An object that changes while it is read is looked at so often, if nobody has said which content is meant.
+_LOOKS = 3
 _MAGIC = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
 
 #: Encoded bytes of a picture, the path of a video, or why there is none.
@@ -60,7 +64,9 @@ class Ahead:
         """Ask for the next of the rows, as many as there is room for; `ready` is called for each that came."""
         while rows and len(self._held) < self._most:
             row = rows[0]
-            size_bytes = 0 if row.fate or row.size_bytes > _IN_MEMORY_BYTES else row.size_bytes
+            size_bytes = row.size_bytes or _UNKNOWN_BYTES
+            if row.fate or size_bytes > _IN_MEMORY_BYTES:
+                size_bytes = 0
             if self._held and sum(self._held.values()) + size_bytes > self._ahead_bytes:
                 return
             rows.popleft()
@@ -106,9 +112,7 @@ class Ahead:
         if row.fate:
             return Opened(row, row.fate, iter(()))
         try:
-            if row.key.lower().endswith((*VIDEOS, ".zip")) or row.size_bytes > _IN_MEMORY_BYTES:
-                return self._open_file(row)
-            data = self._patience.call(lambda: self._source.get(row.key, etag=row.etag))
+            return self._read(row) if row.pinned else self._read_first(row)
         except ChangedError:
             return Opened(row, "changed", iter(()))
         except StoreError as error:
@@ -118,6 +122,31 @@ class Ahead:
             if isinstance(error, MissingError):
                 return Opened(row, "deleted", iter(()))
             return Opened(row, "", iter([("", error)]))
+
+    def _read_first(self, row: Row) -> Opened:
+        """Read what a list has named without its etag or size: it is pinned by what the store says at the first look.
+
+        Raises:
+            ChangedError: it is not what the list says, or changes all the time.
+        """
+        for left in reversed(range(_LOOKS)):
+            found = self._patience.call(lambda: self._source.stat(row.key, version=row.version))
+            if row.etag not in ("", found.etag):
+                raise ChangedError(f"{row.key} has changed since it was listed")
+            pinned = row._replace(etag=found.etag, size_bytes=found.size_bytes)
+            if not found.size_bytes:
+                return Opened(pinned, "empty", iter(()))
+            try:
+                return self._read(pinned)
+            except ChangedError:
+                if not left:
+                    raise
+        raise AssertionError
+
+    def _read(self, row: Row) -> Opened:
+        if row.key.lower().endswith((*VIDEOS, ".zip")) or row.size_bytes > _IN_MEMORY_BYTES:
+            return self._read_file(row)
+        data = self._patience.call(lambda: self._source.get(row.key, etag=row.etag, version=row.version))
         if data[:4] in _MAGIC:  # whatever it is called
             path = self._path(row)
             path.write_bytes(data)
@@ -135,9 +164,9 @@ class Ahead:
         except StoreError as error:
             raise StoreError(f"the source cannot be read any more: {error.message}", error.hint) from error
 
-    def _open_file(self, row: Row) -> Opened:
+    def _read_file(self, row: Row) -> Opened:
         path = self._path(row)
-        self._patience.call(lambda: self._source.fetch(row.key, path, etag=row.etag))
+        self._patience.call(lambda: self._source.fetch(row.key, path, etag=row.etag, version=row.version))
         if row.key.lower().endswith(VIDEOS):
             return Opened(row, "", iter([("", path)]), path)
         items = _entries(path) if is_zip(path) else iter([("", path.read_bytes())])

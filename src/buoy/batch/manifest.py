@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import Any, NamedTuple
 
 from buoy.batch import failpoint
@@ -17,10 +19,25 @@ from buoy.batch.ledger import Ledger, Record
 from buoy.batch.tables import arrow, parquet
 from buoy.errors import ExistsError
 
-__all__ = ["SHARD_ROWS", "Index", "ManifestRows", "Row", "read_index", "write_manifest"]
+__all__ = [
+    "SHARD_ROWS",
+    "Index",
+    "Listed",
+    "Lister",
+    "ManifestRows",
+    "Notes",
+    "Pin",
+    "Row",
+    "read_index",
+    "write_manifest",
+]
 
 SHARD_ROWS, GROUP_ROWS = 250_000, 10_000
-
+#: Fates of objects that are no rows: the filters leave them out; an earlier run has looked at them.
+_NO_ROWS = frozenset({"outside", "known"})
+#: Fates of rows that are not looked at.
+_FATES = ("empty", "skipped", "deleted")
+_COUNTED = ("seen", *sorted(_NO_ROWS), "younger", "altered", "todo", "todo_bytes", *_FATES)
 
 #: Keys differ little from the ones before.
 _ENCODINGS = {"key": "DELTA_BYTE_ARRAY", "size_bytes": "DELTA_BINARY_PACKED", "modified_s": "BYTE_STREAM_SPLIT"}
@@ -35,8 +52,35 @@ class Row(NamedTuple):
     #: Empty where the listing has none: then it is not pinned.
     etag: str
     modified_s: float
-    #: Empty if it is to be looked at, else what it is: empty, skipped.
+    #: Empty if it is to be looked at, else what it is: empty, skipped, deleted.
     fate: str = ""
+    #: Empty where nobody has named one: then it is the object that is there.
+    version: str = ""
+
+    @property
+    def pinned(self) -> bool:
+        """Whether it is known which content is meant, and how large it is."""
+        return bool(self.etag and self.size_bytes)
+
+
+class Notes(NamedTuple):
+    """What a source tells of itself beside its objects."""
+
+    #: Lines of a list that cannot be read, and what is wrong with the first of them.
+    bad: int = 0
+    told: tuple[str, ...] = ()
+    #: Lines that say again what another has said.
+    repeated: int = 0
+    #: Older versions and delete markers of an inventory.
+    old: int = 0
+
+
+class Pin(NamedTuple):
+    """What an object was when a run was listed. Sorts by the key."""
+
+    key: str
+    etag: str
+    fate: str
 
 
 class Index(NamedTuple):
@@ -55,6 +99,11 @@ class Index(NamedTuple):
     younger: int
     #: Of the shards' hashes.
     sha256: str
+    #: Objects that an earlier run has looked at; they are no rows.
+    known: int = 0
+    #: Rows of which an earlier run has looked at another content.
+    altered: int = 0
+    notes: Notes = Notes()
 
 
 def _schema() -> Any:
@@ -62,60 +111,95 @@ def _schema() -> Any:
     return pa.schema(
         [
             ("key", pa.string()), ("size_bytes", pa.int64()), ("etag", pa.string()),
-            ("modified_s", pa.float64()), ("fate", pa.string()),
+            ("modified_s", pa.float64()), ("fate", pa.string()), ("version", pa.string()),
         ]
     )  # fmt: skip
-
-
-class _Shard:
-    """One shard being written, a row group at a time."""
-
-    def __init__(self) -> None:
-        self._out = io.BytesIO()
-        self._writer = parquet().ParquetWriter(
-            self._out, _schema(), compression="zstd", use_dictionary=["fate"], column_encoding=_ENCODINGS
-        )
-        self._group: list[Row] = []
-        self.rows = 0
-
-    def add(self, row: Row) -> None:
-        self._group.append(row)
-        self.rows += 1
-        if len(self._group) == GROUP_ROWS:
-            self._flush()
-
-    def close(self, counts: dict[str, int]) -> bytes:
-        if self._group:
-            self._flush()
-        self._writer.add_key_value_metadata({name: str(number) for name, number in counts.items()})
-        self._writer.close()
-        return self._out.getvalue()
-
-    def _flush(self) -> None:
-        columns = list(zip(*self._group, strict=True))[1:]
-        schema = _schema()
-        arrays = [arrow().array(values, field.type) for values, field in zip(columns, schema, strict=True)]
-        self._writer.write_table(arrow().table(arrays, schema=schema))
-        self._group.clear()
 
 
 class Listed(NamedTuple):
     """One object as a source of the manifest gives it."""
 
     key: str
+    #: 0 if it is not known, unless the fate says that it is empty.
     size_bytes: int
     etag: str
     modified_s: float
-    #: Empty, empty or skipped; `outside` if the filters leave it out.
+    #: Empty, empty, skipped or deleted; `outside` if the filters leave it out; `known` if an earlier run had it.
     fate: str
+    version: str = ""
+    #: An earlier run has looked at another content of it.
+    altered: bool = False
 
 
 class Lister:
     """What a manifest is made from; see `buoy.batch.listing`."""
 
     def objects(self, after: str, skip: int) -> Iterator[Listed]:
-        """The objects in a fixed order: those after the key, or after so many of them."""
+        """The objects in the order of their keys: those after the key, or after so many of them."""
         raise NotImplementedError
+
+    def notes(self) -> Notes:
+        """What else there is to tell, once all objects were listed."""
+        return Notes()
+
+
+class _Shard:
+    """One shard being written, a row group at a time; the one before is encoded meanwhile."""
+
+    def __init__(self, pool: ThreadPoolExecutor, counts: dict[str, int], began_s: float) -> None:
+        self._out = io.BytesIO()
+        self._writer = parquet().ParquetWriter(
+            self._out, _schema(), compression="zstd", use_dictionary=["fate", "version"], column_encoding=_ENCODINGS
+        )
+        self._pool, self._counts, self._began_s = pool, counts, began_s
+        self._group: list[Listed] = []
+        self._writing: Future[None] | None = None
+        self._rows = 0
+
+    def fill(self, objects: Iterator[Listed], shard_rows: int) -> bool:
+        """Take objects until it is full; `False` if they came to their end before."""
+        while room := min(GROUP_ROWS, shard_rows - self._rows) - len(self._group):
+            taken = list(islice(objects, room))
+            self._counts["seen"] += len(taken)
+            fates = [each.fate for each in taken]
+            for fate in _NO_ROWS:
+                self._counts[fate] += fates.count(fate)
+            self._group += [each for each in taken if each.fate not in _NO_ROWS]
+            if len(taken) < room:
+                return False
+            if len(self._group) == min(GROUP_ROWS, shard_rows - self._rows):
+                self._flush()
+        return True
+
+    def close(self) -> bytes:
+        if self._group:
+            self._flush()
+        if self._writing is not None:
+            self._writing.result()
+        self._writer.add_key_value_metadata({name: str(number) for name, number in self._counts.items()})
+        self._writer.close()
+        return self._out.getvalue()
+
+    def _flush(self) -> None:
+        group, self._group = self._group, []
+        self._rows += len(group)
+        columns = list(zip(*group, strict=True))
+        _, sizes, _, times, fates, _, altered = columns
+        counts, began_s = self._counts, self._began_s
+        counts["younger"] += sum(time > began_s for time in times)
+        counts["altered"] += sum(altered)
+        for fate in _FATES:
+            counts[fate] += fates.count(fate)
+        counts["todo"] += fates.count("")
+        counts["todo_bytes"] += sum(size for size, fate in zip(sizes, fates, strict=True) if not fate)
+        if self._writing is not None:
+            self._writing.result()
+        self._writing = self._pool.submit(self._encode, columns[:-1])
+
+    def _encode(self, columns: Sequence[Sequence[Any]]) -> None:
+        schema = _schema()
+        arrays = [arrow().array(values, field.type) for values, field in zip(columns, schema, strict=True)]
+        self._writer.write_table(arrow().table(arrays, schema=schema))
 
 
 def write_manifest(ledger: Ledger, lister: Lister, *, began_s: float, shard_rows: int = SHARD_ROWS) -> Index:
@@ -145,28 +229,20 @@ class _OvertakenError(Exception):
 
 def _write(ledger: Ledger, lister: Lister, began_s: float, shard_rows: int) -> Index:
     shards = sorted(each.key for each in ledger.names("manifest/shard-"))
-    counts = {"seen": 0, "outside": 0, "younger": 0, "todo": 0, "todo_bytes": 0, "empty": 0, "skipped": 0}
-    after, number, ended = "", len(shards), False
+    counts = dict.fromkeys(_COUNTED, 0)
+    after, number, more = "", len(shards), True
     if shards:
-        after, rows, counts = _last_of(ledger.load(shards[-1]))
-        ended = rows < shard_rows
-    shard = _Shard()
-    for each in () if ended else lister.objects(after, counts["seen"]):
-        counts["seen"] += 1
-        if each.fate == "outside":
-            counts["outside"] += 1
-            continue
-        counts["younger"] += each.modified_s > began_s
-        counts[each.fate or "todo"] += 1
-        counts["todo_bytes"] += 0 if each.fate else each.size_bytes
-        shard.add(Row(0, *each))
-        if shard.rows == shard_rows:
-            _create(ledger, number, shard.close(counts))
-            number, shard = number + 1, _Shard()
-    if not ended:  # a shard that is not full, perhaps empty, says that the listing has come to its end
-        _create(ledger, number, shard.close(counts))
-        number += 1
-    return _finish(ledger, number, counts)
+        after, rows, known = _last_of(ledger.load(shards[-1]))
+        counts |= known
+        more = rows == shard_rows
+    objects = lister.objects(after, counts["seen"])
+    with ThreadPoolExecutor(1, thread_name_prefix="shard") as pool:
+        while more:  # a shard that is not full, perhaps empty, says that the listing has come to its end
+            shard = _Shard(pool, counts, began_s)
+            more = shard.fill(objects, shard_rows)
+            _create(ledger, number, shard.close())
+            number += 1
+    return _finish(ledger, number, counts, lister.notes())
 
 
 def _create(ledger: Ledger, number: int, data: bytes) -> None:
@@ -184,20 +260,22 @@ def _last_of(data: bytes) -> tuple[str, int, dict[str, int]]:
     groups = file.num_row_groups
     last = file.read_row_group(groups - 1, columns=["key"])["key"][-1].as_py() if groups else ""
     known = {name.decode(): value.decode() for name, value in file.metadata.metadata.items()}
-    names = ("seen", "outside", "younger", "todo", "todo_bytes", "empty", "skipped")
-    return last, file.metadata.num_rows, {name: int(known[name]) for name in names}
+    return last, file.metadata.num_rows, {name: int(known[name]) for name in _COUNTED if name in known}
 
 
-def _finish(ledger: Ledger, shards: int, counts: dict[str, int]) -> Index:
+def _finish(ledger: Ledger, shards: int, counts: dict[str, int], notes: Notes) -> Index:
     digests = [hashlib.sha256(ledger.load(shard_key(number))).hexdigest() for number in range(shards)]
     record = {
-        "rows": counts["todo"] + counts["empty"] + counts["skipped"],
+        "rows": counts["todo"] + sum(counts[fate] for fate in _FATES),
         "shards": shards,
         "todo": counts["todo"],
         "todo_bytes": counts["todo_bytes"],
-        "fates": {"empty": counts["empty"], "skipped": counts["skipped"]},
+        "fates": {fate: counts[fate] for fate in _FATES},
         "outside": counts["outside"],
+        "known": counts["known"],
         "younger": counts["younger"],
+        "altered": counts["altered"],
+        "notes": notes._asdict(),
         "sha256": hashlib.sha256("\n".join(digests).encode()).hexdigest(),
         "shard_sha256": digests,
     }
@@ -211,7 +289,8 @@ def read_index(ledger: Ledger) -> Index | None:
 
 
 def _index(record: Record) -> Index:
-    return Index(**{name: record[name] for name in Index._fields})
+    notes = Notes(**{**record.get("notes", {}), "told": tuple(record.get("notes", {}).get("told", ()))})
+    return Index(**{name: record[name] for name in Index._fields if name in record} | {"notes": notes})
 
 
 class ManifestRows:
@@ -240,6 +319,15 @@ class ManifestRows:
             first, group = self._group_of(start)
             yield from group[start - first :]
             start = first + len(group)
+
+    def pins(self) -> Iterator[Pin]:
+        """All rows, as far as it takes to know an object again."""
+        index = read_index(self._ledger)
+        for number in range(index.shards if index is not None else 0):
+            file = parquet().ParquetFile(arrow().BufferReader(self._ledger.load(shard_key(number))))
+            for group in range(file.num_row_groups):
+                table = file.read_row_group(group, columns=list(Pin._fields), use_threads=False)
+                yield from map(Pin, *(table[name].to_pylist() for name in Pin._fields))
 
     def _group_of(self, row: int) -> tuple[int, list[Row]]:
         number, inside = divmod(row, self._shard_rows)

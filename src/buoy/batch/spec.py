@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 from msgspec import Struct
@@ -15,7 +16,18 @@ from buoy.manifest import Manifest
 from buoy.model import find_folder
 from buoy.results import ModelInfo
 
-__all__ = ["PICTURES", "VIDEOS", "Filters", "Handling", "ModelPin", "Spec", "check_model", "pin_model"]
+__all__ = [
+    "PICTURES",
+    "VIDEOS",
+    "Base",
+    "Filters",
+    "Handling",
+    "ListPin",
+    "ModelPin",
+    "Spec",
+    "check_model",
+    "pin_model",
+]
 
 PICTURES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".zip")
 VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".mpg", ".mpeg", ".m4v", ".webm", ".ts")
@@ -33,6 +45,26 @@ class Filters(Struct, frozen=True, kw_only=True):
     until_s: float | None = None
     least_bytes: int = 0
     most_bytes: int | None = None
+
+
+class ListPin(Struct, frozen=True, kw_only=True):
+    """A list of objects that somebody has, or the `manifest.json` of an inventory."""
+
+    #: A path, or `s3://bucket/key`.
+    where: str
+    sha256: str
+
+
+class Base(Struct, frozen=True, kw_only=True):
+    """The run that this one builds on."""
+
+    #: Its failed objects again, and all its others as they are; or what is new or changed since it was listed.
+    kind: Literal["retry", "since"]
+    run: str
+    #: Where it lives.
+    home: str
+    #: Of its seal, or of its manifest.
+    digest: str
 
 
 class ModelPin(Struct, frozen=True, kw_only=True):
@@ -85,6 +117,9 @@ class Spec(Struct, frozen=True, kw_only=True):
     key_pattern: str = ""
     #: Of a video a frame is looked at every so many seconds.
     every_s: float = 1.0
+    #: Only what it names, instead of everything that is in the source.
+    listed: ListPin | None = None
+    base: Base | None = None
     #: Raised to do again what was done already.
     again: int = 0
     pace: Pace = Pace()
@@ -92,10 +127,19 @@ class Spec(Struct, frozen=True, kw_only=True):
 
     @property
     def fingerprint(self) -> str:
-        """sha256 of all that decides what the run does and finds."""
+        """sha256 of all that decides what the run does and finds; not of where the things lie that it is made of."""
         kept = {name: value for name, value in msgspec.to_builtins(self).items() if name not in ("pace", "handling")}
-        kept["model"] = {name: value for name, value in kept["model"].items() if name != "folder"}
+        for name, place in (("model", "folder"), ("listed", "where"), ("base", "home")):
+            if kept[name] is None:
+                del kept[name]
+            else:
+                del kept[name][place]
         return hashlib.sha256(msgspec.json.encode(kept, order="sorted")).hexdigest()
+
+    @property
+    def series(self) -> str:
+        """The fingerprint of the runs that do the same with what was new at their time."""
+        return msgspec.structs.replace(self, base=None, listed=None).fingerprint
 
     @property
     def run(self) -> str:
