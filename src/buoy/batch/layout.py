@@ -2,7 +2,8 @@
 
     spec.json                     what the run is; fixed when it begins
     caps.json                     what the store guarantees, as probed
-    manifest/shard-00000.parquet  key, size, etag, time, fate of every object; manifest/index.json is written last
+    manifest/shard-00000.parquet  key, size, etag, time, fate, version of every object; manifest/index.json comes last
+    manifest/range-0000-00000..   a listing in ranges, between the keys of manifest/ranges.json, until it is in shards
     plan.json                     the cells
     ctl/000001                    chain: running, paused, cancelled; the highest number rules
     coord/000001                  chain of coordinators; the highest number rules
