@@ -69,10 +69,10 @@ class BatchRun:
         out, err = process.communicate(timeout=120)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
-    def say(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def say(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
         """Another command about the run."""
         return subprocess.run(
-            self.command(*words), env=self.environ(), capture_output=True, text=True, timeout=120, check=False
+            self.command(*words), env=self.environ(**env), capture_output=True, text=True, timeout=120, check=False
         )
 
     def environ(self, **env: str) -> dict[str, str]:

@@ -1,84 +1,94 @@
-"""Where a manifest comes from: a listing of the source, a list that somebody has, an inventory of S3."""
+"""Where a manifest comes from: a listing of the source, a list that somebody has, what an earlier run has left."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from fnmatch import translate
-from itertools import islice
-from re import compile, escape
 
 from buoy.batch.area import Area, Home, open_area
+from buoy.batch.bases import chain_of, open_base
+from buoy.batch.ledger import Ledger
+from buoy.batch.list_source import ListLister
 from buoy.batch.manifest import Listed, Lister
-from buoy.batch.spec import Filters, Spec
+from buoy.batch.ranges import RANGES, cut, is_far, walk_ranges
+from buoy.batch.retry import RetryLister
+from buoy.batch.sieve import Sieve
+from buoy.batch.since import NewSince
+from buoy.batch.spec import Spec
 from buoy.store import Object
 
-#: Runs, and their result sets.
-_OURS = r"(\.runs|[a-z0-9-]+-[0-9a-f]{10}\.[0-9a-f]{8})/"
+__all__ = ["AreaLister", "lister_of"]
 
-__all__ = ["AreaLister", "Sieve", "lister_of"]
-
-
-class Sieve:
-    """Says what becomes of an object, by the filters.
-
-    Args:
-        filters: what the person wants.
-        prefix: of the source, which globs do not see.
-        ours: where runs and result sets lie in the source, which never are input; `None` if elsewhere.
-    """
-
-    def __init__(self, filters: Filters, prefix: str = "", ours: str | None = None) -> None:
-        self._filters, self._prefix = filters, prefix
-        self._ours = compile(escape(ours) + _OURS) if ours is not None else None
-        self._where = compile(translate(filters.where)) if filters.where else None
-
-    def sift(self, key: str, size_bytes: int | None, etag: str, modified_s: float) -> Listed:
-        """The object with its fate; a size that is not known is `None`."""
-        return Listed(key, size_bytes or 0, etag, modified_s, self._fate(key, size_bytes, modified_s))
-
-    def _fate(self, key: str, size_bytes: int | None, modified_s: float) -> str:
-        filters = self._filters
-        if self._ours is not None and self._ours.match(key):
-            return "outside"
-        if self._where and not self._where.match(key.removeprefix(self._prefix)):
-            return "outside"
-        if filters.since_s is not None and modified_s < filters.since_s:
-            return "outside"
-        if filters.until_s is not None and modified_s >= filters.until_s:
-            return "outside"
-        if size_bytes is not None and not filters.least_bytes <= size_bytes <= (filters.most_bytes or size_bytes):
-            return "outside"
-        if filters.suffixes and not key.lower().endswith(filters.suffixes):
-            return "skipped"
-        return "empty" if size_bytes == 0 else ""
+#: So many are listed one after the other before ranges are thought of.
+_FIRST = 10_000
 
 
-def lister_of(spec: Spec, home: Home) -> Lister:
+def lister_of(spec: Spec, home: Home, ledger: Ledger) -> Lister:
     """What the manifest of a run is made from.
 
     Raises:
-        UsageError: the source, or the list, is not there.
+        UsageError: the source is not there.
     """
-    area = open_area(spec.source)
+    area, base = open_area(spec.source), spec.base
+    if base is not None and base.kind == "retry":
+        return RetryLister(open_base(base), Area(area.store, area.bucket))
     sieve = Sieve(spec.filters, area.prefix, home.inside(spec.source))
-    return AreaLister(area, sieve)
+    lister: Lister = AreaLister(area, sieve, ledger)
+    if spec.listed is not None:
+        lister = ListLister(spec.listed, spec.source, area, sieve, spec.filters)
+    return NewSince(lister, [each.ledger for each in chain_of(base)]) if base is not None else lister
 
 
 class AreaLister(Lister):
-    """Lists a bucket or a folder, in the order of its keys."""
+    """Lists a bucket or a folder, in the order of its keys.
 
-    def __init__(self, area: Area, sieve: Sieve) -> None:
-        self._area, self._sieve = area, sieve
+    Args:
+        area: the source.
+        sieve: the filters.
+        ledger: of the run, where a listing in ranges keeps what it has.
+    """
+
+    def __init__(self, area: Area, sieve: Sieve, ledger: Ledger) -> None:
+        self._area, self._sieve, self._ledger = area, sieve, ledger
 
     def objects(self, after: str, skip: int) -> Iterator[Listed]:
         """The objects after the key `after`."""
-        for each in self._area.walk(after=after[len(self._area.prefix) :] if after else ""):
-            yield self.take(each)
+        sift = self._sieve.sift
+        for each in self._walk_all(after):
+            yield sift(each.key, each.size_bytes, each.etag, each.modified_s)
 
-    def take(self, found: Object) -> Listed:
-        """One object, by its whole key."""
-        return self._sieve.sift(self._area.prefix + found.key, found.size_bytes, found.etag, found.modified_s)
+    def _walk_all(self, after: str) -> Iterator[Object]:
+        record = self._ledger.read(RANGES)
+        if record is None:
+            last = ""
+            for number, each in enumerate(self._walk(after), 1):
+                yield each
+                last = each.key
+                if number == _FIRST and is_far(self._first):
+                    break
+            else:
+                return
+            record = self._ledger.create(RANGES, {"bounds": cut(self._first, last)}).record
+            after = last
+        bounds = record["bounds"]
+        for each in self._walk(after) if after < bounds[0] else ():
+            if each.key > bounds[0]:
+                break
+            yield each
+        for each in walk_ranges(self._ledger, self._walk, bounds, self._area.bucket):
+            if each.key > after:
+                yield each
 
-    def first(self, number: int) -> list[Listed]:
-        """Some objects, for a look ahead."""
-        return list(islice(self.objects("", 0), number))
+    def _walk(self, after: str) -> Iterator[Object]:
+        store, bucket, prefix = self._area.store, self._area.bucket, self._area.prefix
+        while True:
+            page = self._ledger.patiently(lambda: store.list(bucket, prefix, after=after))
+            yield from page.objects
+            if not (after := page.next):
+                return
+
+    def _first(self, prefix: str, after: str) -> str | None:
+        area = self._area
+        if not prefix.startswith(area.prefix):
+            prefix = area.prefix
+        page = self._ledger.patiently(lambda: area.store.list(area.bucket, prefix, after=after, limit=1))
+        return page.objects[0].key if page.objects else None

@@ -8,25 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from buoy.batch.area import Area
+from buoy.batch.bases import FAILED
 from buoy.batch.ledger import Ledger
+from buoy.batch.overlay import tables_of
 from buoy.batch.rows import FAILURE_COLUMNS, schema
-from buoy.batch.seal import Leaf, Seal
-from buoy.batch.tables import arrow, parquet, read_table
-from buoy.errors import StoreError
+from buoy.batch.seal import Seal
+from buoy.batch.spec import Base
+from buoy.batch.tables import arrow, parquet
 
-__all__ = ["FAILED", "File", "merge", "span_of"]
+__all__ = ["File", "merge", "span_of"]
 
 _GROUP_ROWS = 50_000
-_AHEAD = 16
-#: Statuses of objects that have no result and should have one.
-FAILED = ("failed", "changed", "deleted")
 
 
 class File(NamedTuple):
@@ -38,15 +34,15 @@ class File(NamedTuple):
     rows: int
 
 
-def merge(ledger: Ledger, seal: Seal, results: Area) -> list[File]:
-    """Write results and failures, each as Parquet and CSV.
+def merge(ledger: Ledger, seal: Seal, results: Area, base: Base | None = None) -> list[File]:
+    """Write results and failures, each as Parquet and CSV; those of a retry with what it has not done again.
 
     Raises:
         StoreError: an attempt is not what was sealed.
     """
     with tempfile.TemporaryDirectory(prefix="buoy-merge-") as folder:
         outputs = [_Output(Path(folder), "results", schema()), _Output(Path(folder), "failures", _failure_schema())]
-        for table in _tables(ledger, seal.leaves):
+        for table in tables_of(ledger, seal, base):
             outputs[0].add(table)
             outputs[1].add(_failures(table))
         files = [file for output in outputs for file in output.close()]
@@ -64,23 +60,6 @@ def span_of(results: Area) -> tuple[str, str]:
     groups = [metadata.row_group(number).column(column).statistics for number in range(metadata.num_row_groups)]
     known = [each for each in groups if each is not None and each.has_min_max]
     return (min(each.min for each in known), max(each.max for each in known)) if known else ("", "")
-
-
-def _tables(ledger: Ledger, leaves: list[Leaf]) -> Iterator[Any]:
-    """The rows of the leaves, read a few leaves ahead."""
-    with ThreadPoolExecutor(_AHEAD) as pool:
-        coming = iter(leaves)
-        futures = [pool.submit(_load, ledger, leaf) for leaf in islice(coming, _AHEAD)]
-        while futures:
-            yield read_table(futures.pop(0).result())
-            futures += [pool.submit(_load, ledger, leaf) for leaf in islice(coming, 1)]
-
-
-def _load(ledger: Ledger, leaf: Leaf) -> bytes:
-    data = ledger.load(leaf.attempt.key)
-    if hashlib.sha256(data).hexdigest() != leaf.attempt.sha256:
-        raise StoreError(f"{leaf.attempt.key} is not what was sealed", "the store was changed: buoy batch run --again")
-    return data
 
 
 def _failure_schema() -> Any:

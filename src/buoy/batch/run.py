@@ -68,7 +68,7 @@ def prepare(spec: Spec, home: Home, say: Say) -> Found:
     ledger.create(SPEC, record)
     failpoint.reach("coord.spec")
     say("listing the source")
-    index = write_manifest(ledger, lister_of(spec, home), began_s=SystemClock().wall())
+    index = write_manifest(ledger, lister_of(spec, home, ledger), began_s=SystemClock().wall())
     failpoint.reach("coord.manifest")
     matched = _check_pattern(spec, ledger, index)
     say("looking at a sample")
@@ -103,8 +103,8 @@ def coordinate(
     def finish(seal: Seal) -> dict[str, Any]:
         place = f"{spec.run}.{seal.digest}"
         results = home.results(place)
-        files = merge(ledger, seal, results)
-        report = make_report(ledger, spec, index, seal, files, now_s=clock.wall())
+        files = merge(ledger, seal, results, spec.base)
+        report = make_report(ledger, spec, index, seal, files, home=home.where, now_s=clock.wall())
         results.put("ro-crate-metadata.json", crate(spec, report, files, span_of(results), clock.wall()))
         results.put("report.json", json.dumps(report, indent=2, ensure_ascii=False).encode())
         return {"results": f"{home.where}/{place}", "seal": seal.digest, "counts": report["counts"], "report": report}

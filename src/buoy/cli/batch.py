@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from buoy.cli.batch_filters import base_of, filters_of, options
 from buoy.cli.group import FAILED_INPUTS
 from buoy.cli.talk import say
 
@@ -39,9 +39,7 @@ def batch() -> None:
 @click.argument("model")
 @click.argument("source")
 @click.option("--out", required=True, help="Where results go: a folder, or s3://bucket/prefix.")
-@click.option("--where", default="", help="Glob over keys; * matches slashes too.")
-@click.option("--suffix", "suffixes", multiple=True, help="Only such files.  [default: pictures and zips]")
-@click.option("--since", help="Only objects changed since then (2024-01-31, or with a time).")
+@options
 @click.option("--key-pattern", default="", help="{station}/{camera}/{time:%Y%m%d_%H%M%S}.jpg, or a regular expression.")
 @click.option(
     "--every", type=click.FloatRange(0.01), default=1.0, show_default=True, help="Seconds between frames of a video."
@@ -59,27 +57,27 @@ def batch() -> None:
 @click.option("--dry-run", is_flag=True, help="Say what there is and what it will take, and stop.")
 @_Json
 def run(
-    model: str, source: str, out: str, where: str, suffixes: tuple[str, ...], since: str | None,
+    model: str, source: str, out: str,
     key_pattern: str, every: float, workers: int, max_hours: float | None, engine: str, again: int,
-    item_timeout: float, dry_run: bool, as_json: bool,
+    item_timeout: float, dry_run: bool, as_json: bool, listed: str | None, new_since: str | None, **chosen: Any,
 ) -> int:  # fmt: skip
     """Run MODEL over SOURCE, a folder or s3://bucket/prefix.
 
     The same command again takes over where the last one was killed, or shows what came out. Closing the terminal
     stops nothing.
     """
+    from msgspec.structs import replace
+
     from buoy.batch.area import Home
+    from buoy.batch.list_source import pin_list
     from buoy.batch.run import prepare
-    from buoy.batch.spec import PICTURES, Filters, Handling, Spec, pin_model
+    from buoy.batch.spec import Handling, Spec, pin_model
 
     spec = Spec(
         source=source if source.startswith("s3://") else str(Path(source).absolute()),
         model=pin_model(model),
-        filters=Filters(
-            where=where,
-            suffixes=tuple(_dotted(suffix) for suffix in suffixes) or PICTURES,
-            since_s=_seconds(since) if since else None,
-        ),
+        filters=filters_of(chosen),
+        listed=pin_list(listed, source) if listed else None,
         key_pattern=key_pattern,
         every_s=every,
         again=again,
@@ -89,6 +87,7 @@ def run(
         pace=_pace(max_hours),
     )
     home = Home(out)
+    spec = replace(spec, base=base_of(new_since, spec, home))
     if spec.model.maturity == "demo":
         say(f"{spec.model.name}: demo weights, draw no conclusions from the results")
     found = prepare(spec, home, say)
@@ -165,6 +164,31 @@ def resume(run: str, anyway: bool, workers: int | None, as_json: bool) -> int:
     order = _give(run, "running", anyway=anyway, pilots=workers)
     del ledger
     return _coordinate(spec, home, prepare(spec, home, say), order.pilots, as_json)
+
+
+@batch.command()
+@_Run
+@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes.")
+@click.option("--item-timeout", type=click.FloatRange(0.1), help="Seconds.  [default: as before]")
+@click.option("--dry-run", is_flag=True, help="Say what there is, and stop.")
+@_Json
+def retry(run: str, workers: int, item_timeout: float | None, dry_run: bool, as_json: bool) -> int:
+    """Do the objects of RUN again that failed, changed or were gone, as they are now.
+
+    It is a run of its own; in its results the new rows are laid over those of RUN.
+    """
+    from buoy.batch.bases import retry_spec
+    from buoy.batch.find import find_run
+    from buoy.batch.run import prepare
+
+    home, name = find_run(run)
+    spec = retry_spec(home, name, item_timeout_s=item_timeout)
+    if spec is None:
+        say("every object has a result: there is nothing to do again")
+        return 0
+    found = prepare(spec, home, say)
+    _introduce(spec, home, found, workers, as_json)
+    return 0 if dry_run else _coordinate(spec, home, found, workers, as_json)
 
 
 @batch.command()
@@ -247,7 +271,7 @@ def _conclude(ledger: Any, as_json: bool) -> int:
         click.echo(done["results"])
     bad = sum(counts.get(status, 0) for status in ("failed", "changed", "deleted"))
     if bad and not as_json:
-        say(f"{bad:,} have no result, see failures.csv there; --again 1 does the whole run again")
+        say(f"{bad:,} have no result, see failures.csv there; again: {done['report']['retry']}")
     return FAILED_INPUTS if bad else 0
 
 
@@ -261,6 +285,11 @@ def _introduce(spec: Spec, home: Any, found: Found, workers: int, as_json: bool)
         "empty": manifest.fates.get("empty", 0),
         "skipped": manifest.fates.get("skipped", 0),
         "outside_filters": manifest.outside,
+        "known": manifest.known,
+        "deleted": manifest.fates.get("deleted", 0),
+        "bad_lines": manifest.notes.bad,
+        "older_versions": manifest.notes.old,
+        "repeated": manifest.notes.repeated,
         "sampled": estimate.sampled,
         "seconds_per_object": round(estimate.mean_s * estimate.cores, 4),
         "workers": workers,
@@ -274,6 +303,8 @@ def _introduce(spec: Spec, home: Any, found: Found, workers: int, as_json: bool)
     say(f"{facts['run']}")
     others = [f"{facts[name]:,} {word}" for name, word in _WORDS.items() if facts[name]]
     say(f"  {manifest.todo:,} objects, {_size(manifest.todo_bytes)}" + "".join(f"; {other}" for other in others))
+    for told in manifest.notes.told[:10]:
+        say(f"  {told}")
     low, high = _span(estimate.total_p10_s), _span(estimate.total_p90_s)
     say(
         f"  {facts['seconds_per_object']:.3f} core seconds for each ({estimate.sampled} tried): {low} to {high} here, "
@@ -283,7 +314,11 @@ def _introduce(spec: Spec, home: Any, found: Found, workers: int, as_json: bool)
         say(f"  the key pattern reads {found.matched:.0%} of the keys")
 
 
-_WORDS = {"empty": "empty", "skipped": "that are no pictures", "outside_filters": "left out by the filters"}
+_WORDS = {
+    "empty": "empty", "skipped": "that are no pictures", "outside_filters": "left out by the filters",
+    "known": "that an earlier run had", "deleted": "that are still gone", "older_versions": "older versions",
+    "repeated": "lines said twice", "bad_lines": "bad lines in the list",
+}  # fmt: skip
 
 
 def _size(number: float) -> str:
@@ -298,18 +333,6 @@ def _span(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _dotted(suffix: str) -> str:
-    return (suffix if suffix.startswith(".") else f".{suffix}").lower()
-
-
-def _seconds(text: str) -> float:
-    try:
-        when = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise click.BadParameter(f"{text!r} is no date: write 2024-01-31, or 2024-01-31T12:00Z") from error
-    return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
 
 
 def _log(home: Any, run: str) -> Path:
