@@ -134,6 +134,11 @@ def main() -> None:
 
         serve(names)
         return
+    if names[0] == "batch.manifest":
+        from bench.batch.manifest import measure
+
+        measure()
+        return
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         print(f"{platform.machine()}, {machine.cores()} cores, Python {platform.python_version()}, {COUNT} pictures"
