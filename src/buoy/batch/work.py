@@ -21,6 +21,7 @@ from buoy import machine
 from buoy.batch.area import Area, Home, open_area
 from buoy.batch.clock import SystemClock
 from buoy.batch.control import Control
+from buoy.batch.engines.kube_job import pod_host
 from buoy.batch.fetch import Ahead
 from buoy.batch.layout import SPEC
 from buoy.batch.ledger import Ledger
@@ -79,7 +80,9 @@ def make_runner(spec: Spec, share: int = 1) -> ItemRunner:
 def pilot_name() -> str:
     """A name of its own for this process: host, process and its start, and chance, for twins of any kind."""
     started = int(psutil.Process().create_time() * 100)
+    pod = os.environ.get("BUOY_POD_UID", "")
     host = "".join(letter for letter in socket.gethostname().lower() if letter.isalnum())[:20] or "host"
+    host = pod_host(pod) if pod else host
     return f"{host}.{os.getpid()}.{started}.{SystemRandom().getrandbits(32):08x}"
 
 

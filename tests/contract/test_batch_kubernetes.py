@@ -1,0 +1,228 @@
+"""The Kubernetes engine of `buoy batch` against a real API server, with its real controllers and scheduler."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from buoy.batch.engines.kube_api import Forbidden, KubeApi
+from buoy.batch.engines.kube_job import PilotJob, pod_host
+from buoy.batch.engines.kubernetes import KubernetesEngine
+from buoy.errors import UsageError
+from buoy.manifest import Needs
+from support.kube import KubeCluster, kube_cluster
+
+_NUMBERS = count(1)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubeCluster]:
+    with kube_cluster(tmp_path_factory.mktemp("kubernetes"), "marta") as running:
+        yield running
+
+
+@pytest.fixture
+def namespace(cluster: KubeCluster) -> Iterator[str]:
+    name = cluster.namespace(f"sea-{next(_NUMBERS)}")
+    yield name
+    cluster.core.delete_namespace(name)
+    cluster.delete_nodes()
+
+
+@pytest.fixture
+def engine(cluster: KubeCluster, namespace: str, monkeypatch: pytest.MonkeyPatch) -> KubernetesEngine:
+    return make(cluster, namespace, monkeypatch)
+
+
+def make(cluster: KubeCluster, namespace: str, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> KubernetesEngine:
+    """An engine as a coordinator that begins now has it."""
+    user = changes.pop("user", "admin")
+    monkeypatch.setenv("KUBECONFIG", str(cluster.config_of(user)))
+    job = PilotJob(
+        **{
+            "out": "s3://results/fish",
+            "run": "tiny-0123456789",
+            "image": "registry.example.org/buoy/tiny:1",
+            "needs": Needs(cpu=1.0, memory="1Gi"),
+            "budget_s": 1500.0,
+            "secret": "buoy-batch",
+            **changes,
+        }
+    )
+    return KubernetesEngine(KubeApi(namespace), job, fresh_s=0.0)
+
+
+def jobs(cluster: KubeCluster, namespace: str) -> list[Any]:
+    return list(cluster.batch.list_namespaced_job(namespace).items)
+
+
+def pilots_of(pods: list[Any]) -> list[str]:
+    """The names of the pilots that run there, as they make them themselves."""
+    return [f"{pod_host(pod.metadata.uid)}.1.170000.0000abcd" for pod in pods]
+
+
+def test_pilots_are_the_indexes_of_a_job_that_the_strictest_cluster_takes(
+    cluster: KubeCluster, namespace: str, engine: KubernetesEngine
+) -> None:
+    cluster.core.patch_namespace(
+        namespace, {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}
+    )
+    cluster.node("reef")
+    engine.submit(3)
+    pods = cluster.wait_for_pods(namespace, 3, "Running")
+    (job,) = jobs(cluster, namespace)
+    assert (job.spec.completion_mode, job.spec.completions, job.spec.parallelism) == ("Indexed", 3, 3)
+    assert job.spec.backoff_limit_per_index == 3
+    assert job.spec.ttl_seconds_after_finished > 0
+    (rule,) = job.spec.pod_failure_policy.rules
+    assert (rule.action, rule.on_pod_conditions[0].type) == ("Ignore", "DisruptionTarget")
+    (container,) = pods[0].spec.containers
+    assert container.command == [
+        "python3", "-m", "buoy.batch.work", "s3://results/fish", "tiny-0123456789", "--budget", "1500",
+    ]  # fmt: skip
+    assert container.resources.requests == container.resources.limits == {"cpu": "1", "memory": "1Gi"}
+    assert container.env_from[0].secret_ref.name == "buoy-batch"
+    assert engine.alive() == 3
+
+
+def test_another_coordinator_finds_the_pilots_of_the_one_before(
+    cluster: KubeCluster, namespace: str, engine: KubernetesEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.node("reef")
+    engine.submit(2)
+    other = make(cluster, namespace, monkeypatch)
+    assert other.alive() == 2
+    other.submit(1)
+    assert [job.metadata.name[-2:] for job in jobs(cluster, namespace)] == ["-1", "-2"]
+    assert engine.alive() == 3
+    elsewhere = make(cluster, namespace, monkeypatch, out="s3://results/other")
+    assert elsewhere.alive() == 0
+
+
+def test_two_coordinators_that_see_the_same_create_the_same(
+    cluster: KubeCluster, namespace: str, engine: KubernetesEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = make(cluster, namespace, monkeypatch)
+    seen = other._jobs()
+    monkeypatch.setattr(other, "_jobs", lambda: seen)
+    engine.submit(2)
+    other.submit(2)
+    assert len(jobs(cluster, namespace)) == 1
+    assert engine.alive() == 2
+
+
+def test_pilots_that_have_ended_are_not_alive_and_others_take_their_place(
+    cluster: KubeCluster, namespace: str, engine: KubernetesEngine
+) -> None:
+    cluster.node("reef")
+    engine.submit(3)
+    pods = cluster.wait_for_pods(namespace, 3, "Running")
+    names = pilots_of(pods)
+    assert engine.dead(names) == []
+    cluster.end(pods[0])
+    cluster.wait(lambda: engine.alive() == 2)
+    assert engine.dead(names) == names[:1]
+    engine.submit(1)
+    cluster.wait_for_pods(namespace, 3, "Running")
+    assert engine.alive() == 3
+
+
+def test_a_pilot_that_crashed_or_whose_node_went_away_is_replaced_without_a_coordinator(
+    cluster: KubeCluster, namespace: str, engine: KubernetesEngine
+) -> None:
+    cluster.node("reef")
+    engine.submit(2)
+    first, second = cluster.wait_for_pods(namespace, 2, "Running")
+    names = pilots_of([first, second])
+    assert engine.dead(names) == []
+    cluster.core.create_namespaced_pod_eviction(
+        first.metadata.name, namespace, {"metadata": {"name": first.metadata.name, "namespace": namespace}}
+    )
+    cluster.wait(lambda: engine.dead(names) == names[:1])
+    assert engine.alive() == 2
+    cluster.wait(lambda: len(cluster.pods(namespace, "Running")) == 2)
+    assert not jobs(cluster, namespace)[0].status.failed, "disruptions are not counted"
+    cluster.end(second, 139)
+    cluster.wait(lambda: engine.dead(names) == names)
+    assert engine.alive() == 2
+    cluster.wait(lambda: len(cluster.pods(namespace, "Running")) == 2)
+    cluster.wait(lambda: jobs(cluster, namespace)[0].status.failed == 1)
+
+
+def test_room_is_counted_node_by_node_from_what_pods_have_asked_for(
+    cluster: KubeCluster, namespace: str, engine: KubernetesEngine
+) -> None:
+    assert engine.fit() == 0
+    assert engine.why == "no node is ready and open to pods"
+    cluster.node("reef", cpu="4", memory="8Gi")
+    cluster.node("harbour", cpu="1", memory="64Gi")
+    cluster.node("drained", cpu="64", memory="64Gi")
+    cluster.core.patch_node("drained", {"spec": {"unschedulable": True}})
+    assert engine.fit() == 3, "a tenth of each is left to others: 3 on the reef, and 0.9 of a pilot is none"
+    asked = {"requests": {"cpu": "1500m", "memory": "1Gi"}}
+    cluster.core.create_namespaced_pod(
+        namespace,
+        {
+            "metadata": {"name": "other"},
+            "spec": {"nodeName": "reef", "containers": [{"name": "other", "image": "other", "resources": asked}]},
+        },
+    )
+    assert engine.fit() == 2
+    engine.submit(2)
+    cluster.wait_for_pods(namespace, 3, "Running")
+    assert engine.fit() == 2, "its own pilots are counted in"
+
+
+def test_a_quota_of_the_namespace_limits_too(cluster: KubeCluster, namespace: str, engine: KubernetesEngine) -> None:
+    cluster.node("reef", cpu="32", memory="64Gi")
+    assert engine.fit() == 28
+    cluster.core.create_namespaced_resource_quota(
+        namespace, {"metadata": {"name": "team"}, "spec": {"hard": {"requests.cpu": "5", "limits.memory": "3584Mi"}}}
+    )
+    cluster.wait(lambda: bool(cluster.core.read_namespaced_resource_quota("team", namespace).status.used))
+    assert engine.fit() == 3
+    assert "memory" in engine.why
+    engine.submit(2)
+    cluster.wait_for_pods(namespace, 2, "Running")
+    cluster.wait(
+        lambda: cluster.core.read_namespaced_resource_quota("team", namespace).status.used["requests.cpu"] == "2"
+    )
+    assert engine.fit() == 3
+
+
+def test_a_name_that_was_never_seen_here_is_left_to_its_lease(engine: KubernetesEngine) -> None:
+    assert engine.dead(["podffffffffffffffff.1.170000.0000abcd", "laptop.4711.170000.0000abcd"]) == []
+
+
+def test_cancelling_deletes_the_jobs_and_the_pods(
+    cluster: KubeCluster, namespace: str, engine: KubernetesEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.node("reef")
+    other = make(cluster, namespace, monkeypatch, run="tiny-9876543210")
+    engine.submit(2)
+    engine.submit(1)
+    other.submit(1)
+    cluster.wait_for_pods(namespace, 4, "Running")
+    engine.cancel()
+    cluster.wait(lambda: len(cluster.pods(namespace)) == 1)
+    assert engine.alive() == 0
+    assert other.alive() == 1
+
+
+def test_there_is_no_cluster_without_a_configuration(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    with pytest.raises(UsageError, match="KUBECONFIG"):
+        KubeApi()
+
+
+def test_who_may_not_create_jobs_is_told_so(
+    cluster: KubeCluster, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stranger = make(cluster, namespace, monkeypatch, user="marta")
+    with pytest.raises(Forbidden, match="marta"):
+        stranger.alive()
