@@ -28,6 +28,7 @@ class Coordinator:
 
     Args:
         engine: starts pilots.
+        about: the engine, as the ledger is to remember it.
         rows: of the manifest.
         finish: merges what the seal says and writes the results; what it gives becomes `done.json`.
         show: is told the progress at every look.
@@ -42,13 +43,14 @@ class Coordinator:
         engine: PilotEngine,
         *,
         name: str,
+        about: dict[str, str] | None = None,
         rows: int,
         pace: Pace,
         finish: Callable[[Seal], dict[str, Any]],
         show: Callable[[Progress], None] = lambda _: None,
         look_s: float = 2.0,
     ) -> None:
-        self.name = name
+        self.name, self._about = name, about or {}
         self._ledger, self._clock, self._random, self._engine = ledger, clock, random, engine
         self._row_count, self._finish, self._show, self._look_s = rows, finish, show, look_s
         self._control = Control(ledger)
@@ -87,7 +89,9 @@ class Coordinator:
         number = self._ledger.last("coord")
         while True:
             number += 1
-            if self._ledger.create(chain_key("coord", number), {"name": self.name, "at": self._clock.wall()}).won:
+            if self._ledger.create(
+                chain_key("coord", number), {"name": self.name, "engine": self._about, "at": self._clock.wall()}
+            ).won:
                 break
         self._epoch = number
         failpoint.reach("coord.epoch")

@@ -39,8 +39,8 @@ class Estimate(Struct, frozen=True, kw_only=True):
     round_trip_s: float
     cores: int
 
-    def costs(self, share: int) -> Costs:
-        """Costs for a pilot that shares the machine with `share - 1` others."""
+    def costs(self, share: float) -> Costs:
+        """Costs for a pilot that takes `share` times as long as the whole machine."""
         return Costs({kind: cost * share for kind, cost in self.by_kind.items()}, self.mean_s * share)
 
 

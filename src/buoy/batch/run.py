@@ -84,16 +84,27 @@ def prepare(spec: Spec, home: Home, say: Say) -> Found:
 
 
 def coordinate(
-    spec: Spec, home: Home, found: Found, engine: PilotEngine, *, pilots: int, show: Callable[[Progress], None],
-    look_s: float = 2.0,
+    spec: Spec, home: Home, found: Found, engine: PilotEngine, *, about: dict[str, str], share: float,
+    pilots: int, show: Callable[[Progress], None], look_s: float = 2.0,
 ) -> Ending:  # fmt: skip
     """Plan, start pilots, watch, seal, merge.
+
+    Args:
+        spec: the run.
+        home: where it lives.
+        found: what it is about.
+        engine: runs the pilots.
+        about: says which engine that is, for whoever resumes the run.
+        share: so many times longer than the whole of this machine does a pilot take.
+        pilots: at most.
+        show: is told the progress.
+        look_s: between two looks.
 
     Raises:
         StoreError: the ledger cannot be read or written, or is damaged.
     """
     ledger, index, clock = found.ledger, found.manifest, SystemClock()
-    _plan(found, pilots)
+    _plan(found, pilots, share)
     failpoint.reach("coord.plan")
     name = f"{socket.gethostname()}-{os.getpid()}-{ledger.nonce()[:8]}"
     control = Control(ledger)
@@ -111,19 +122,19 @@ def coordinate(
 
     coordinator = Coordinator(
         ledger, clock, SystemRandom(), engine,
-        name=name, rows=index.rows, pace=spec.pace, finish=finish, show=show, look_s=look_s,
+        name=name, about=about, rows=index.rows, pace=spec.pace, finish=finish, show=show, look_s=look_s,
     )  # fmt: skip
     return coordinator.run()
 
 
-def _plan(found: Found, pilots: int) -> None:
+def _plan(found: Found, pilots: int, share: float) -> None:
     ledger, known = found.ledger, found.estimate
     if ledger.read(PLAN) is not None:
         return
     bounds = plan_bounds(
         ManifestRows(ledger).walk(),
-        known.costs(pilots),
-        total_s=known.total_s * pilots,
+        known.costs(share),
+        total_s=known.total_s * share,
         pilots=pilots,
         round_trip_s=known.round_trip_s,
     )

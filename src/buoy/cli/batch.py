@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from buoy.cli.batch_engine import Choice, choose, engine_options, last_choice, open_engine, share_of
 from buoy.cli.batch_filters import base_of, filters_of, options
 from buoy.cli.group import FAILED_INPUTS
 from buoy.cli.talk import say
@@ -45,21 +46,23 @@ def batch() -> None:
     "--every", type=click.FloatRange(0.01), default=1.0, show_default=True, help="Seconds between frames of a video."
 )
 @click.option(
-    "--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes; they share the cores."
+    "--workers",
+    type=click.IntRange(1, 1000),
+    default=1,
+    show_default=True,
+    help="At most; on this machine they share the cores.",
 )
 @click.option("--max-hours", type=click.FloatRange(0.001), help="Workers take no more work after so many hours.")
-@click.option(
-    "--engine", type=click.Choice(["local"]), default="local", show_default=True, help="What runs the workers."
-)
+@engine_options
 @click.option("--item-timeout", type=click.FloatRange(0.1), default=120.0, show_default=True,
               help="Seconds after which a picture is a failed one.")  # fmt: skip
 @click.option("--again", type=click.IntRange(0), default=0, help="Raise it to do again what was done.")
 @click.option("--dry-run", is_flag=True, help="Say what there is and what it will take, and stop.")
 @_Json
 def run(
-    model: str, source: str, out: str,
-    key_pattern: str, every: float, workers: int, max_hours: float | None, engine: str, again: int,
-    item_timeout: float, dry_run: bool, as_json: bool, listed: str | None, new_since: str | None, **chosen: Any,
+    model: str, source: str, out: str, key_pattern: str, every: float, workers: int, max_hours: float | None,
+    engine: str, image: str, namespace: str, again: int, item_timeout: float, dry_run: bool, as_json: bool,
+    listed: str | None, new_since: str | None, **chosen: Any,
 ) -> int:  # fmt: skip
     """Run MODEL over SOURCE, a folder or s3://bucket/prefix.
 
@@ -86,7 +89,7 @@ def run(
         ),
         pace=_pace(max_hours),
     )
-    home = Home(out)
+    home, choice = Home(out), choose(engine, image, namespace)
     spec = replace(spec, base=base_of(new_since, spec, home))
     if spec.model.maturity == "demo":
         say(f"{spec.model.name}: demo weights, draw no conclusions from the results")
@@ -94,22 +97,24 @@ def run(
     _introduce(spec, home, found, workers, as_json)
     if dry_run:
         return 0
-    return _coordinate(spec, home, found, workers, as_json)
+    return _coordinate(spec, home, found, choice, workers, as_json)
 
 
-def _coordinate(spec: Spec, home: Any, found: Found, workers: int, as_json: bool) -> int:
-    from buoy.batch.engines.local import LocalEngine
+def _coordinate(spec: Spec, home: Any, found: Found, choice: Choice, workers: int, as_json: bool) -> int:
     from buoy.batch.pilot import Ending
     from buoy.batch.run import coordinate
     from buoy.cli.batch_display import Display
 
-    engine = LocalEngine(home.where, spec.run, workers, _log(home, spec.run))
+    engine = open_engine(choice, spec, home, workers)
+    share = share_of(choice, spec, found.estimate.cores, workers)
     with Display(found.manifest, as_json=as_json) as display:
         if hasattr(signal, "SIGHUP"):
             signal.signal(signal.SIGHUP, lambda *_: display.leave())
         look_s = min(2.0, spec.pace.idle_s)
         try:
-            ending = coordinate(spec, home, found, engine, pilots=workers, show=display.show, look_s=look_s)
+            ending = coordinate(
+                spec, home, found, engine, about=choice, share=share, pilots=workers, show=display.show, look_s=look_s
+            )
         except KeyboardInterrupt:
             display.leave()
             say(f"the workers go on; watch them: buoy batch watch {home.where}/{spec.run}")
@@ -154,21 +159,20 @@ def pause(run: str) -> None:
 @batch.command()
 @_Run
 @click.option("--anyway", is_flag=True, help="Go on even if everything fails the same way.")
-@click.option("--workers", type=click.IntRange(1, 64), help="Processes.  [default: as before]")
+@click.option("--workers", type=click.IntRange(1, 1000), help="Processes.  [default: as before]")
 @_Json
 def resume(run: str, anyway: bool, workers: int | None, as_json: bool) -> int:
     """Go on with RUN."""
     from buoy.batch.run import prepare
 
     home, spec, ledger = _open(run)
-    order = _give(run, "running", anyway=anyway, pilots=workers)
-    del ledger
-    return _coordinate(spec, home, prepare(spec, home, say), order.pilots, as_json)
+    order, choice = _give(run, "running", anyway=anyway, pilots=workers), last_choice(ledger)
+    return _coordinate(spec, home, prepare(spec, home, say), choice, order.pilots, as_json)
 
 
 @batch.command()
 @_Run
-@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes.")
+@click.option("--workers", type=click.IntRange(1, 1000), default=1, show_default=True, help="Processes.")
 @click.option("--item-timeout", type=click.FloatRange(0.1), help="Seconds.  [default: as before]")
 @click.option("--dry-run", is_flag=True, help="Say what there is, and stop.")
 @_Json
@@ -179,7 +183,7 @@ def retry(run: str, workers: int, item_timeout: float | None, dry_run: bool, as_
     """
     from buoy.batch.bases import retry_spec
     from buoy.batch.find import find_run
-    from buoy.batch.run import prepare
+    from buoy.batch.run import open_ledger, prepare
 
     home, name = find_run(run)
     spec = retry_spec(home, name, item_timeout_s=item_timeout)
@@ -188,7 +192,7 @@ def retry(run: str, workers: int, item_timeout: float | None, dry_run: bool, as_
         return 0
     found = prepare(spec, home, say)
     _introduce(spec, home, found, workers, as_json)
-    return 0 if dry_run else _coordinate(spec, home, found, workers, as_json)
+    return 0 if dry_run else _coordinate(spec, home, found, last_choice(open_ledger(home, name)), workers, as_json)
 
 
 @batch.command()
@@ -333,11 +337,6 @@ def _span(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _log(home: Any, run: str) -> Path:
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state) / "buoy" / f"{run}.log"
 
 
 def _pace(max_hours: float | None) -> Pace:

@@ -1,0 +1,116 @@
+"""Which engine runs the workers of a run, as options of the command line, and as the run remembers it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from buoy.errors import UsageError
+
+if TYPE_CHECKING:
+    from buoy.batch.area import Home
+    from buoy.batch.engines import PilotEngine
+    from buoy.batch.ledger import Ledger
+    from buoy.batch.spec import Spec
+    from buoy.manifest import Needs
+
+__all__ = ["Choice", "choose", "engine_options", "last_choice", "open_engine", "share_of"]
+
+#: As it stands in the ledger: `kind`, and what that kind needs.
+Choice = dict[str, str]
+
+#: Workers of a cluster that have no other end: after so long, others may have the place.
+_BUDGET_S = 1500.0
+
+
+_OPTIONS = (
+    click.option(
+        "--engine", type=click.Choice(["local", "kubernetes"]), default="local", show_default=True,
+        help="What runs the workers.",
+    ),
+    click.option("--image", envvar="BUOY_BATCH_IMAGE", default="", help="On Kubernetes: of the pods."),
+    click.option(
+        "--namespace", envvar="BUOY_BATCH_NAMESPACE", default="", help="On Kubernetes.  [default: the context's]"
+    ),
+)  # fmt: skip
+
+
+def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that `choose` takes."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def choose(engine: str, image: str, namespace: str) -> Choice:
+    """What the options say.
+
+    Raises:
+        UsageError: something is missing.
+    """
+    if engine == "local":
+        return {"kind": engine}
+    if not image:
+        raise UsageError("no image for the pods", "give --image; it is made by: scripts/image MODEL batch")
+    named = {name: os.environ.get(f"BUOY_BATCH_{name.upper()}", "") for name in ("secret", "account")}
+    return {"kind": engine, "image": image, "namespace": namespace, **named}
+
+
+def last_choice(ledger: Ledger) -> Choice:
+    """The engine of the coordinator before; this machine, if there was none."""
+    from buoy.batch.layout import chain_key
+
+    record = ledger.read(chain_key("coord", ledger.last("coord")))
+    return Choice((record or {}).get("engine") or {"kind": "local"})
+
+
+def open_engine(choice: Choice, spec: Spec, home: Home, pilots: int) -> PilotEngine:
+    """The engine for a run.
+
+    Raises:
+        UsageError: what it needs is not installed, or is not found.
+    """
+    if choice["kind"] == "kubernetes":
+        for place in (spec.source, home.where):
+            if not place.startswith("s3://"):
+                raise UsageError(
+                    f"{place}: pods cannot reach it", "use s3://bucket/prefix for the source and for --out"
+                )
+        from buoy.batch.engines.kube_api import KubeApi
+        from buoy.batch.engines.kube_job import PilotJob
+        from buoy.batch.engines.kubernetes import KubernetesEngine
+
+        job = PilotJob(
+            out=home.where,
+            run=spec.run,
+            image=choice["image"],
+            needs=_needs(spec),
+            budget_s=None if spec.pace.budget_s else _BUDGET_S,
+            secret=choice["secret"] or "buoy-batch",
+            account=choice["account"],
+        )
+        return KubernetesEngine(KubeApi(choice["namespace"]), job)
+    from buoy.batch.engines.local import LocalEngine
+
+    return LocalEngine(home.where, spec.run, pilots, _log(spec.run))
+
+
+def share_of(choice: Choice, spec: Spec, cores: int, pilots: int) -> float:
+    """How many times longer than a machine with so many cores, all of them, one of the pilots takes."""
+    return pilots if choice["kind"] == "local" else cores / _needs(spec).cpu
+
+
+def _needs(spec: Spec) -> Needs:
+    from buoy.manifest import Manifest
+    from buoy.model import find_folder
+
+    return Manifest.load(find_folder(spec.model.folder)).needs
+
+
+def _log(run: str) -> Path:
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state) / "buoy" / f"{run}.log"
