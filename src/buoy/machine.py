@@ -6,7 +6,7 @@ import ctypes
 import os
 from pathlib import Path
 
-__all__ = ["cores", "memory_bytes", "pin_allocator", "processor"]
+__all__ = ["cores", "give_back", "memory_bytes", "pin_allocator", "processor"]
 
 _CGROUP = Path("/sys/fs/cgroup")
 _PROC_CGROUP = Path("/proc/self/cgroup")
@@ -62,6 +62,19 @@ def pin_allocator() -> bool:
     largest = 1 << 30  # 1 GiB: above any picture that the pixel limit lets through
     settings = ((_M_MMAP_THRESHOLD, largest), (_M_TRIM_THRESHOLD, largest), (_M_ARENA_MAX, 1))
     return all([mallopt(name, value) for name, value in settings])
+
+
+def give_back() -> bool:
+    """Return the pages that nothing uses to the kernel, wherever in the heap they lie.
+
+    With a pinned allocator and pictures of many sizes the heap grows holes that no picture fits: without this,
+    a service grows by a few percent an hour. Costs some tens of milliseconds, and as much again when the pages
+    are needed next. Returns `False` where the C library is not glibc, or nothing was returned.
+    """
+    try:
+        return bool(ctypes.CDLL(None).malloc_trim(0))
+    except (OSError, AttributeError):
+        return False
 
 
 def _cgroup_folders(controller: str) -> list[Path]:

@@ -135,7 +135,10 @@ def test_what_waited_beyond_its_deadline_is_not_looked_at(tmp_path: Path, model:
         def ask(number: int) -> httpx2.Response:
             return http.post("/predict", content=heavy if number else GOOD, headers=JPEG if number % 2 else short)
 
-        answers = together(9, ask)
+        with ThreadPoolExecutor(9) as pool, served.held():
+            asked = [pool.submit(ask, number) for number in range(9)]
+            served.until(lambda: any(each.done() for each in asked))
+        answers = [each.result() for each in asked]
         statuses = Counter(answer.status_code for answer in answers)
         assert set(statuses) <= {200, 429, 504}
         assert statuses[429] + statuses[504] >= 1
@@ -150,9 +153,10 @@ def test_a_killed_worker_costs_what_it_was_looking_at_and_no_more(served: Served
     restarts = served.metric("buoy_worker_restarts_total")
     (child,) = served.children
     with served.client() as http, ThreadPoolExecutor(12) as pool:
-        asked = [pool.submit(http.post, "/predict", content=heavy, headers=JPEG) for _ in range(12)]
-        served.until(lambda: served.metric("nv_inference_pending_request_count") >= 6)
-        os.kill(child, signal.SIGKILL)
+        with served.held():
+            asked = [pool.submit(http.post, "/predict", content=heavy, headers=JPEG) for _ in range(12)]
+            served.until(lambda: served.metric("nv_inference_pending_request_count") >= 6)
+            os.kill(child, signal.SIGKILL)
         answers = [each.result() for each in asked]
         failed = [answer for answer in answers if answer.status_code != 200]
         assert 1 <= len(failed) <= 4  # two lanes, and two pictures that were waiting beside them

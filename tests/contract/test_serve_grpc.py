@@ -255,15 +255,17 @@ def test_what_its_client_no_longer_waits_for_is_not_looked_at(served: Served, st
         return served.metric("nv_inference_count")
 
     before, gone = looked_at(), served.metric("nv_inference_request_failure", reason="ClientDisconnect")
-    running = [stub.ModelInfer.future(request(heavy)) for _ in range(4)]
-    served.until(lambda: served.metric("nv_inference_pending_request_count") >= 4)
-    late = [stub.ModelInfer.future(request(), timeout=0.001 * at + 0.02) for at in range(10)]
-    left = [stub.ModelInfer.future(request()) for _ in range(10)]
-    served.until(lambda: served.metric("nv_inference_pending_request_count") >= 10)
-    for call in left:
-        call.cancel()
-    for call in late:
-        assert call.code() in (Code.DEADLINE_EXCEEDED, Code.RESOURCE_EXHAUSTED)
+    with served.held():
+        running = [stub.ModelInfer.future(request(heavy)) for _ in range(4)]
+        served.until(lambda: served.metric("nv_inference_pending_request_count") >= 4)
+        late = [stub.ModelInfer.future(request(), timeout=0.001 * at + 0.02) for at in range(10)]
+        left = [stub.ModelInfer.future(request()) for _ in range(10)]
+        served.until(lambda: served.metric("nv_inference_pending_request_count") >= 10)
+        for call in left:
+            call.cancel()
+        for call in late:
+            assert call.code() in (Code.DEADLINE_EXCEEDED, Code.RESOURCE_EXHAUSTED)
+        served.until(lambda: served.metric("nv_inference_pending_request_count") == 4)
     assert all(call.result().outputs for call in running)
     served.until(lambda: served.metric("nv_inference_pending_request_count") == 0)
     assert looked_at() - before <= 4 + 3  # and at most those that a lane had already begun with
@@ -286,9 +288,10 @@ def test_too_many_are_told_when_to_come_back(tmp_path: Path, model: Path, heavy:
 
 def test_a_crash_fails_its_calls_and_the_next_one_is_answered(served: Served, stub: Any, heavy: bytes) -> None:
     (child,) = served.children
-    calls = [stub.ModelInfer.future(request(heavy)) for _ in range(6)]
-    served.until(lambda: served.metric("nv_inference_pending_request_count") >= 6)
-    os.kill(child, signal.SIGKILL)
+    with served.held():
+        calls = [stub.ModelInfer.future(request(heavy)) for _ in range(6)]
+        served.until(lambda: served.metric("nv_inference_pending_request_count") >= 6)
+        os.kill(child, signal.SIGKILL)
     failed = [call for call in calls if call.code() != Code.OK]
     assert 1 <= len(failed) <= 3
     assert {call.code() for call in failed} == {Code.INTERNAL}
@@ -300,8 +303,9 @@ def test_what_was_accepted_is_answered_before_it_ends(tmp_path: Path, model: Pat
     options = ("--grpc-port", "0", "--max-wait", "30")
     with serving(tmp_path, model, options=options) as served, grpc.insecure_channel(served.grpc) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-        calls = [stub.ModelInfer.future(request(heavy)) for _ in range(8)]
-        served.until(lambda: served.metric("nv_inference_pending_request_count") >= 8)
+        with served.held():
+            calls = [stub.ModelInfer.future(request(heavy)) for _ in range(8)]
+            served.until(lambda: served.metric("nv_inference_pending_request_count") >= 8)
         assert served.stop() == 0
         assert [call.code() for call in calls] == [Code.OK] * 8
         code, _, _ = code_of(lambda: stub.ModelInfer(request()))

@@ -48,7 +48,7 @@ async def crowd(served: Served, seed: int, callers: int, each: int) -> list[str]
 
 
 def test_each_caller_gets_its_own_answer_out_of_a_batch_while_others_leave(tmp_path: Path) -> None:
-    model = make_model(tmp_path, batch="n", run={"callers": 1, "threads": 1, "batch": 8})
+    model = make_model(tmp_path, batch="n", slow=True, run={"callers": 1, "threads": 1, "batch": 8})
     with serving(tmp_path, model, options=("--max-wait", "30")) as served:
         assert served.metric("buoy_batch_most", model="tiny") == 8
         outcomes = run(crowd(served, seed=3, callers=24, each=20))

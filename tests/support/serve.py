@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,19 @@ class Served:
         """The inference processes."""
         pid = self.process.pid
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Its inference processes stand still within the block, so what it is sent meanwhile has to wait."""
+        held = self.children
+        for child in held:
+            os.kill(child, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for child in held:
+                with suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGCONT)
 
     def open_files(self) -> list[str]:
         """What its descriptors point at."""

@@ -20,10 +20,13 @@ __all__ = ["STRIDE", "make_model", "make_network", "manifest_of", "picture_with_
 STRIDE = 16
 
 
-def make_network(path: Path, size: int = 64, classes: int = 2, batch: int | str = 1, side: int = STRIDE) -> Path:
+def make_network(
+    path: Path, size: int = 64, classes: int = 2, batch: int | str = 1, side: int = STRIDE, *, slow: bool = False
+) -> Path:
     """Write an ONNX file with the layout yolov8: input (batch, 3, size, size), output (batch, 4 + classes, cells).
 
-    A `batch` that is a word is free. Boxes with a `side` of several cells overlap, as a tracker needs them.
+    A `batch` that is a word is free. Boxes with a `side` of several cells overlap, as a tracker needs them. A `slow`
+    one takes some ten milliseconds for the same answer, longer than everything around it.
 
     Class 0 scores the brightness of a cell, class 1 how much redder it is than green and blue; more classes score 0.
     """
@@ -55,6 +58,16 @@ def make_network(path: Path, size: int = 64, classes: int = 2, batch: int | str 
         "flat": np.array([-1, classes, cells * cells], np.int64),
         "axis": np.array([1], np.int64),
     }
+    if slow:
+        constants["widen"], constants["mix"] = np.ones((64, 3, 3, 3), np.float32), np.ones((64, 64, 3, 3), np.float32)
+        nodes[4:6] = [
+            helper.make_node("Conv", ["images", "widen"], ["wide"], pads=[1] * 4),
+            helper.make_node("Conv", ["wide", "mix"], ["mixed"], pads=[1] * 4),
+            helper.make_node("ReduceMax", ["mixed"], ["most"], keepdims=0),
+            helper.make_node("ReduceMax", ["scores", "axis"], ["best"], keepdims=1),
+            helper.make_node("Mul", ["best", "most"], ["product"]),
+            helper.make_node("Mul", ["product", "zero"], ["nothing"]),
+        ]
     graph = helper.make_graph(
         nodes,
         "tiny",
@@ -68,14 +81,16 @@ def make_network(path: Path, size: int = 64, classes: int = 2, batch: int | str 
     return path
 
 
-def make_model(folder: Path, name: str = "tiny", *, batch: int | str = 1, side: int = STRIDE, **changes: Any) -> Path:
+def make_model(
+    folder: Path, name: str = "tiny", *, batch: int | str = 1, side: int = STRIDE, slow: bool = False, **changes: Any
+) -> Path:
     """Write a whole model folder `folder/name`; `changes` replace top-level keys of the manifest."""
     home = folder / name
     home.mkdir(parents=True)
     manifest = manifest_of(name)
     manifest["weights"] = {
         "file": "tiny.onnx",
-        "sha256": sha256_of(make_network(home / "tiny.onnx", batch=batch, side=side)),
+        "sha256": sha256_of(make_network(home / "tiny.onnx", batch=batch, side=side, slow=slow)),
     }
     manifest.update(changes)
     (home / "manifest.yaml").write_text(yaml.safe_dump(manifest, sort_keys=False))

@@ -78,3 +78,18 @@ print(sum(faults() for _ in range(10)))
     plain = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert int(pinned) < 100
     assert int(plain) > int(pinned) * 10
+
+
+def test_what_nothing_uses_is_given_back_though_the_allocator_is_pinned() -> None:
+    code = """
+import numpy as np, psutil
+from buoy import machine
+assert machine.pin_allocator()
+held = [np.ones(1 << 20, np.uint8) for _ in range(200)]
+held = held[::10] + [np.ones(1, np.uint8)]  # holes between what stays
+before = psutil.Process().memory_info().rss
+assert machine.give_back()
+print((before - psutil.Process().memory_info().rss) >> 20)
+"""
+    given = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert int(given) > 150

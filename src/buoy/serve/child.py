@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import cv2
 import numpy as np
 
+from buoy import machine
 from buoy.engine import Engine, Input, Outcome
 from buoy.errors import as_buoy_error
 from buoy.image import Pixels
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
     from buoy.streams.host import Host
 
 __all__ = ["main"]
+
+
+#: So often memory that is not used is given back.
+_GIVE_BACK_S = 30.0
 
 
 class _Form(NamedTuple):
@@ -59,9 +64,10 @@ class _Service:
 
     def send(self, head: dict[str, Any], body: bytes = b"") -> None:
         """One message, whole, from any thread. Without a reader there is nobody to tell."""
+        # In one piece: each call wakes the service, which takes the core away from the lane that answers.
+        message = wire.frame(head, len(body)) + body
         with self._lock, suppress(OSError):
-            self._channel.sendall(wire.frame(head, len(body)))
-            self._channel.sendall(body)
+            self._channel.sendall(message)
 
     def run(self) -> None:
         """Answer until the stream ends."""
@@ -161,6 +167,7 @@ def main(folder: str, descriptor: int, callers: int | None) -> int:
     with channel, engine:
         service = _Service(engine, channel)
         service.send(_introduction(engine, loaded_s - began_s, time.perf_counter() - loaded_s))
+        threading.Thread(target=_give_back, daemon=True).start()
         service.run()
         engine.close()
     return 0
@@ -171,6 +178,12 @@ def _stand_back() -> None:
     with suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
         os.nice(5)
+
+
+def _give_back() -> None:
+    while True:
+        time.sleep(_GIVE_BACK_S)
+        machine.give_back()
 
 
 def _warm_up(engine: Engine) -> None:

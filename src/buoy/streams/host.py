@@ -1,7 +1,7 @@
 """The streams of one model, inside its process: what the service says to them, and what they say.
 
 To the streams (`op`, after `buoy.serve.wire`):
-    {"op": "open", "stream", "spec": {...}}             begin; a stream of that name is replaced
+    {"op": "open", "stream", "spec": {...}, "width"}    begin, as if watched; a stream of that name is replaced
     {"op": "shut", "stream"}                            end; "ended" is said when it has
     {"op": "push", "stream", "captured"?}  and a JPEG   a frame from a WebSocket client
     {"op": "watch", "stream", "width"}                  draw pictures at most so wide with the results; 0 for none
@@ -78,7 +78,7 @@ class Host:
         with self._lock:
             stream = self._streams.get(name)
         if op == "open":
-            self._open(name, head["spec"], stream)
+            self._open(name, head, stream)
         elif stream is None:
             return  # it has ended, and the service will hear of it
         elif op == "shut":
@@ -88,14 +88,15 @@ class Host:
         elif op == "watch":
             stream.watch(int(head["width"]))
 
-    def _open(self, name: str, spec: dict[str, Any], before: Stream | None) -> None:
+    def _open(self, name: str, head: dict[str, Any], before: Stream | None) -> None:
         if before:
             before.shut(muted=True)
         engine = self._engine
         thresholds = engine.thresholds or engine.model.thresholds
-        stream = Stream(name, spec, self._dispatch, thresholds, engine.lanes, self._say, before)
+        stream = Stream(name, head["spec"], self._dispatch, thresholds, engine.lanes, self._say, before)
         with self._lock:
             self._streams[name] = stream
+        stream.watch(int(head.get("width", 0)))  # before it begins: an alert over its first frame has a picture
         stream.start()
 
     def _all(self) -> list[Stream]:

@@ -1,4 +1,7 @@
-"""Pictures for those who watch a stream: small, with the findings drawn on them, and not more than a screen needs."""
+"""Pictures for those who watch a stream: small, with the findings drawn on them, and not more than a screen needs.
+
+Each frame that may raise an alert is drawn beyond that, since an alert shows what raised it.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import numpy as np
 from buoy.image import Pixels
 from buoy.outputs import drawn
 from buoy.results import Result
+from buoy.streams.rule import Rule
 from buoy.streams.spec import Point, StreamSpec
 
 __all__ = ["MOST_PER_SECOND", "Pictures"]
@@ -26,6 +30,9 @@ class Pictures:
     def __init__(self, spec: StreamSpec) -> None:
         self._lines = [[line.start, line.end] for line in spec.lines]
         self._regions = [region.points for region in spec.regions]
+        # Those of the service, without their pauses: it may cut one short, and no frame that it chooses is missed here.
+        webhooks = [sink for sink in spec.sinks if sink.kind == "webhook"]
+        self._rules = [Rule(sink.label, sink.score, sink.k, sink.n, 0.0) for sink in webhooks]
         #: At most so wide, px; 0 for none. Set from any thread.
         self.width = 0
         self._due_s = 0.0
@@ -38,7 +45,8 @@ class Pictures:
             pixels: (H, W, 3) uint8, RGB.
         """
         width, now_s = self.width, time.monotonic()
-        if not width or pixels is None or now_s < self._due_s:
+        alerting = self._may_alert(result, now_s)
+        if not width or pixels is None or (now_s < self._due_s and not alerting):
             return b""
         # From when it was due, so that the rate is kept although frames come when they come.
         self._due_s = max(self._due_s + 1 / MOST_PER_SECOND, now_s - 1 / MOST_PER_SECOND)
@@ -48,6 +56,11 @@ class Pictures:
         )
         assert done, "OpenCV encodes any (H, W, 3) uint8 array"
         return data.tobytes()
+
+    def _may_alert(self, result: Result, now_s: float) -> bool:
+        found = [(each.label, each.score) for each in result.detections or ()]
+        flagged = bool(result.input.frame and result.input.frame.flags)
+        return any([rule.see(found, flagged=flagged, now_s=now_s) for rule in self._rules])  # all of them have to see
 
     def _marked(self, pixels: Pixels) -> Pixels:
         """With the lines and regions; the picture itself if there are none."""

@@ -251,13 +251,12 @@ class Registry:
         raise UsageError(f"{spec.name}: there is no model {spec.model[:60]!r} here", f"models here: {names}")
 
     def _open(self, stream: Stream) -> None:
-        head = {"op": "open", "stream": stream.spec.name, "spec": msgspec.to_builtins(stream.spec)}
-        stream.looker.tell(head)
-        stream.watched = 0
-        self._watch(stream)
+        stream.watched = _width(stream)
+        spec = msgspec.to_builtins(stream.spec)
+        stream.looker.tell({"op": "open", "stream": stream.spec.name, "spec": spec, "width": stream.watched})
 
     def _watch(self, stream: Stream) -> None:
-        wanted = max([*stream.widths, stream.sinks.picture_width if stream.sinks else 0], default=0)
+        wanted = _width(stream)
         if wanted != stream.watched:
             stream.watched = wanted
             stream.looker.tell({"op": "watch", "stream": stream.spec.name, "width": wanted})
@@ -315,3 +314,8 @@ class Registry:
                 if not self._told_of_disk:
                     self._told_of_disk = True
                     _log.error("the streams' history cannot be saved", extra={"fields": dict(error.record())})
+
+
+def _width(stream: Stream) -> int:
+    """How wide pictures have to be for all who want them; 0 if nobody does."""
+    return max([*stream.widths, stream.sinks.picture_width if stream.sinks else 0], default=0)

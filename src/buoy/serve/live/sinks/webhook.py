@@ -31,8 +31,8 @@ import msgspec
 from buoy.errors import StoreError, UsageError, as_buoy_error
 from buoy.serve.live.sinks.bounded import Bounded
 from buoy.serve.live.sinks.health import Health
-from buoy.serve.live.sinks.rule import Rule
 from buoy.serve.live.sinks.seen import Frame, Gap
+from buoy.streams.rule import Rule
 from buoy.streams.spec import Sink, StreamSpec
 from buoy.version import VERSION
 

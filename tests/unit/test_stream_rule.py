@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buoy.serve.live.sinks.rule import Rule
+from buoy.streams.rule import Rule
 
 HIT, MISS = [("rip", 0.9)], [("rip", 0.3), ("boat", 0.99)]
 
