@@ -13,6 +13,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from buoy.batch import failpoint
 from buoy.batch.layout import INDEX, shard_key
 from buoy.batch.ledger import Ledger, Record
@@ -33,10 +35,14 @@ __all__ = [
 ]
 
 SHARD_ROWS, GROUP_ROWS = 250_000, 10_000
+#: So many objects are held as such: what is freed before the garbage collector looks (every 700) costs the least.
+_BATCH_ROWS = 500
 #: Fates of objects that are no rows: the filters leave them out; an earlier run has looked at them.
 _NO_ROWS = frozenset({"outside", "known"})
 #: Fates of rows that are not looked at.
 _FATES = ("empty", "skipped", "deleted")
+#: The column with the fate.
+_FATE = 4
 _COUNTED = ("seen", *sorted(_NO_ROWS), "younger", "altered", "todo", "todo_bytes", *_FATES)
 
 #: Keys differ little from the ones before.
@@ -147,59 +153,76 @@ class _Shard:
     """One shard being written, a row group at a time; the one before is encoded meanwhile."""
 
     def __init__(self, pool: ThreadPoolExecutor, counts: dict[str, int], began_s: float) -> None:
-        self._out = io.BytesIO()
+        self._out, self._schema = io.BytesIO(), _schema()
         self._writer = parquet().ParquetWriter(
-            self._out, _schema(), compression="zstd", use_dictionary=["fate", "version"], column_encoding=_ENCODINGS
+            self._out, self._schema, compression="zstd", use_dictionary=["fate", "version"], column_encoding=_ENCODINGS
         )
         self._pool, self._counts, self._began_s = pool, counts, began_s
-        self._group: list[Listed] = []
         self._writing: Future[None] | None = None
-        self._rows = 0
+        #: Of the row group that is not full yet.
+        self._batches: list[Any] = []
+        self._rows = self._written = 0
 
     def fill(self, objects: Iterator[Listed], shard_rows: int) -> bool:
         """Take objects until it is full; `False` if they came to their end before."""
-        while room := min(GROUP_ROWS, shard_rows - self._rows) - len(self._group):
-            taken = list(islice(objects, room))
+        while self._rows < shard_rows:
+            group = min(GROUP_ROWS, shard_rows - self._written)
+            wanted = min(_BATCH_ROWS, group - (self._rows - self._written))
+            taken = list(islice(objects, wanted))
             self._counts["seen"] += len(taken)
-            fates = [each.fate for each in taken]
-            for fate in _NO_ROWS:
-                self._counts[fate] += fates.count(fate)
-            self._group += [each for each in taken if each.fate not in _NO_ROWS]
-            if len(taken) < room:
+            self._add(taken)
+            if len(taken) < wanted:
                 return False
-            if len(self._group) == min(GROUP_ROWS, shard_rows - self._rows):
-                self._flush()
+            if self._rows - self._written == group:
+                self._write()
         return True
 
     def close(self) -> bytes:
-        if self._group:
-            self._flush()
+        if self._batches:
+            self._write()
         if self._writing is not None:
             self._writing.result()
         self._writer.add_key_value_metadata({name: str(number) for name, number in self._counts.items()})
         self._writer.close()
         return self._out.getvalue()
 
-    def _flush(self) -> None:
-        group, self._group = self._group, []
-        self._rows += len(group)
-        columns = list(zip(*group, strict=True))
-        _, sizes, _, times, fates, _, altered = columns
-        counts, began_s = self._counts, self._began_s
-        counts["younger"] += sum(time > began_s for time in times)
-        counts["altered"] += sum(altered)
-        for fate in _FATES:
-            counts[fate] += fates.count(fate)
-        counts["todo"] += fates.count("")
-        counts["todo_bytes"] += sum(size for size, fate in zip(sizes, fates, strict=True) if not fate)
+    def _add(self, objects: Sequence[Listed]) -> None:
+        columns: list[Any] = list(zip(*objects, strict=True))
+        if columns and columns[_FATE].count("") < len(objects):
+            columns = self._sort_out(objects, columns[_FATE])
+        if not columns:
+            return
+        sizes, times = np.array(columns[1], np.int64), np.array(columns[3], np.float64)
+        self._rows += len(sizes)
+        self._counts["todo"] += columns[_FATE].count("")
+        self._counts["todo_bytes"] += int(sizes.sum())
+        self._counts["younger"] += int((times > self._began_s).sum())
+        self._counts["altered"] += columns[-1].count(True)
+        columns[1], columns[3] = sizes, times
+        arrays = [_array(values, field.type) for values, field in zip(columns, self._schema, strict=False)]
+        self._batches.append(arrow().record_batch(arrays, schema=self._schema))
+
+    def _sort_out(self, objects: Sequence[Listed], fates: Sequence[str]) -> list[Any]:
+        """Count what has a fate; the columns without the objects that are no rows."""
+        for fate in (*_NO_ROWS, *_FATES):
+            self._counts[fate] += fates.count(fate)
+        self._counts["todo_bytes"] -= sum(each.size_bytes for each in objects if each.fate in _FATES)
+        return list(zip(*(each for each in objects if each.fate not in _NO_ROWS), strict=True))
+
+    def _write(self) -> None:
+        table = arrow().Table.from_batches(self._batches, schema=self._schema)
         if self._writing is not None:
             self._writing.result()
-        self._writing = self._pool.submit(self._encode, columns[:-1])
+        self._writing = self._pool.submit(self._writer.write_table, table, GROUP_ROWS)
+        self._written = self._rows
+        self._batches.clear()
 
-    def _encode(self, columns: Sequence[Sequence[Any]]) -> None:
-        schema = _schema()
-        arrays = [arrow().array(values, field.type) for values, field in zip(columns, schema, strict=True)]
-        self._writer.write_table(arrow().table(arrays, schema=schema))
+
+def _array(values: Sequence[Any], kind: Any) -> Any:
+    """Values as an Arrow array; those that are all empty cost nothing."""
+    if isinstance(values, tuple) and not any(values):
+        return arrow().repeat("", len(values))
+    return arrow().array(values, kind)
 
 
 def write_manifest(ledger: Ledger, lister: Lister, *, began_s: float, shard_rows: int = SHARD_ROWS) -> Index:
