@@ -26,6 +26,7 @@ from buoy.batch.work import read_spec
 from buoy.store import open_store
 from buoy.store.s3 import S3Store
 from support.batch import BatchRun, make_source
+from support.inventory import entry, inventory
 from support.minio import MinioServer
 from support.tiny import make_model, picture_with_squares, png
 
@@ -158,6 +159,35 @@ def test_versions_that_a_list_names_are_read_though_newer_ones_are_there(
     assert told["counts"] == {"deleted": 2, "ok": 3}
     found = Counter(line["key"] for line in table(told["results"]) if line["label"])
     assert found == {"in/a.png": 3, "in/b.png": 2}
+
+
+def test_an_inventory_in_a_bucket_is_the_source(model: Path, bucket: Bucket, tmp_path: Path) -> None:
+    assert isinstance(bucket.store, S3Store)
+    client = bucket.store.client
+    client.put_bucket_versioning(Bucket=bucket.name, VersioningConfiguration={"Status": "Enabled"})
+    keys = {"in/a b+%.png": GOOD, 'in/\u00e9,"\n.png': OTHER, "in/gone.png": GOOD, "elsewhere.png": GOOD}
+    rows = []
+    for key, data in keys.items():
+        reply = client.put_object(Bucket=bucket.name, Key=key, Body=data)
+        row = entry(key, reply["VersionId"], size=len(data)) | {"Bucket": bucket.name, "ETag": reply["ETag"].strip('"')}
+        rows += [row, {**row, "VersionId": "older", "IsLatest": False}]
+    rows += [{**rows[0], "Key": "in/deleted.png", "IsDeleteMarker": True}]
+    client.delete_object(Bucket=bucket.name, Key="in/gone.png", VersionId=rows[4]["VersionId"])
+    client.put_object(Bucket=bucket.name, Key="in/a b+%.png", Body=BAD)  # after the inventory was made
+    path = inventory(tmp_path, "CSV", rows, bucket=bucket.name)
+    for each in json.loads(path.read_text())["files"]:
+        bucket.store.put(bucket.name, each["key"], tmp_path / "data" / each["key"].rpartition("/")[2])
+    bucket.store.put(bucket.name, "inv/2026-01-01T00-00Z/manifest.json", path)
+    listed = f"s3://{bucket.name}/inv/2026-01-01T00-00Z/manifest.json"
+    run = in_bucket(model, bucket, "--list", listed)
+    killed = run.run(BUOY_FAILPOINT="coord.shard")
+    assert killed.returncode == -signal.SIGKILL
+    told = done(run, code=3)
+    assert {line["key"]: line["status"] for line in table(told["results"])} == {
+        "in/a b+%.png": "ok", "in/\u00e9,\"\n.png": "ok", "in/gone.png": "deleted",
+    }  # fmt: skip
+    assert told["report"]["outside_filters"] == 1
+    assert told["report"]["list"]["older_versions"] == 5
 
 
 # Filters and patterns

@@ -76,8 +76,9 @@ def run(
     from buoy.batch.run import prepare
     from buoy.batch.spec import Handling, Spec, pin_model
 
+    source = source if source.startswith("s3://") else str(Path(source).absolute())
     spec = Spec(
-        source=source if source.startswith("s3://") else str(Path(source).absolute()),
+        source=source,
         model=pin_model(model),
         filters=filters_of(chosen),
         listed=pin_list(listed, source) if listed else None,

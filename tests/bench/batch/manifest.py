@@ -3,7 +3,7 @@
 The store is made up: a listing gives keys as an archive of cameras has them, with etags that cannot be guessed. The
 lister, the filters and the ledger (a folder) are the real ones. What is measured runs in a process of its own:
 
-    python -m bench.batch.manifest bare|manifest KEYS FOLDER
+    python -m bench.batch.manifest bare|manifest|list KEYS FOLDER
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from bench.measure import Run, alternate, report, run
 from buoy.batch.area import Area
 from buoy.batch.clock import SystemClock
 from buoy.batch.ledger import Ledger
+from buoy.batch.list_source import ListLister
 from buoy.batch.listing import AreaLister
-from buoy.batch.manifest import write_manifest
+from buoy.batch.manifest import Lister, write_manifest
 from buoy.batch.sieve import Sieve
-from buoy.batch.spec import Filters
+from buoy.batch.spec import Filters, ListPin
 from buoy.store import Object, Page
 from buoy.store.folder import FolderStore
 
@@ -59,9 +60,13 @@ class SyntheticStore:
 
 
 def probe(kind: str, keys: int, folder: Path) -> dict[str, Any]:
-    """List, and with `manifest` write it down; seconds, bytes for each key, peak MiB."""
+    """List, and but for `bare` write it down, `list` from a list in no order; seconds, bytes for each key, peak MiB."""
     ledger = _ledger(folder)
-    lister = AreaLister(Area(SyntheticStore(keys), "archive"), Sieve(_FILTERS), ledger)  # type: ignore[arg-type]
+    area, sieve = Area(SyntheticStore(keys), "archive"), Sieve(_FILTERS)  # type: ignore[arg-type]
+    lister: Lister = AreaLister(area, sieve, ledger)
+    if kind == "list":
+        pin = ListPin(where=str(folder / "list.csv"), sha256=_write_list(folder / "list.csv", keys))
+        lister = ListLister(pin, "s3://archive/", area, sieve, _FILTERS)
     began_s = time.perf_counter()
     if kind == "bare":
         rows = sum(each.fate == "" for each in lister.objects("", 0))
@@ -91,6 +96,16 @@ def measure(keys: int = 10_000_000, rounds: int = 3) -> None:
     ):  # fmt: skip
         print(f"manifest of {keys:,} keys, {what}: {value:.1f} (goal <= {goal:g}:"
               f" {'met' if value <= goal else 'MISSED'})", flush=True)  # fmt: skip
+
+
+def _write_list(path: Path, keys: int) -> str:
+    with path.open("w") as file:
+        file.write("key,size,etag\n")
+        for number in range(keys):
+            key = number * 7919 % keys
+            file.write(f"2011/cam{key % 4}/{key:09d}.jpg,{900_000 + key},{hashlib.md5(b'%d' % key).hexdigest()}\n")
+    with path.open("rb") as written:
+        return hashlib.file_digest(written, "sha256").hexdigest()
 
 
 def _ledger(folder: Path) -> Ledger:
