@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from kubernetes import utils
 
+from batch.checker import faults_of
+from buoy.batch.area import Area, open_area
 from buoy.batch.engines.kube_api import Forbidden, KubeApi
 from buoy.batch.engines.kube_job import PilotJob, pod_host
 from buoy.batch.engines.kubernetes import KubernetesEngine
 from buoy.errors import UsageError
 from buoy.manifest import Needs
-from support.kube import KubeCluster, kube_cluster
+from support.batch import BatchRun, decode_attempt, make_source
+from support.kube import KubeCluster, PodPlayer, kube_cluster
+from support.minio import MinioServer
+from support.need import CHECKOUT
+from support.tiny import make_model
 
 _NUMBERS = count(1)
 
@@ -56,8 +67,57 @@ def make(cluster: KubeCluster, namespace: str, monkeypatch: pytest.MonkeyPatch, 
     return KubernetesEngine(KubeApi(namespace), job, fresh_s=0.0)
 
 
+@pytest.fixture
+def run(
+    cluster: KubeCluster, namespace: str, minio_server: MinioServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> BatchRun:
+    """A run over 60 pictures in a bucket, by the account of the example that we give, with no more rights than that."""
+    store = {
+        "BUOY_S3_ENDPOINT": minio_server.endpoint,
+        "BUOY_S3_ACCESS_KEY": minio_server.access_key,
+        "BUOY_S3_SECRET_KEY": minio_server.secret_key,
+    }
+    for name, value in store.items():
+        monkeypatch.setenv(name, value)
+    bucket = f"batch-{namespace}"
+    area = open_bucket(bucket)
+    source = make_source(tmp_path / "source", 60, bad_every=20)
+    for path in sorted(source.rglob("*.png")):
+        area.put(f"in/{path.relative_to(source)}", path.read_bytes())
+    install(cluster, namespace, store)
+    token = cluster.core.create_namespaced_service_account_token("buoy-batch", namespace, {"spec": {}}).status.token
+    cluster.tokens["coordinator"] = token
+    return BatchRun(
+        make_model(tmp_path),
+        f"s3://{bucket}/in/",
+        f"s3://{bucket}/out",
+        env={"KUBECONFIG": str(cluster.config_of("coordinator", namespace))},
+        options=("--engine", "kubernetes", "--image", "registry.example.org/buoy/tiny-batch:1", "--workers", "2"),
+    )
+
+
+def install(cluster: KubeCluster, namespace: str, store: dict[str, str]) -> None:
+    """What services/batch/kubernetes.yaml says, in a namespace of the tests and with their store."""
+    text = (CHECKOUT / "services" / "batch" / "kubernetes.yaml").read_text()
+    text = text.replace("namespace: sea", f"namespace: {namespace}").replace("buoy-batch-nodes", f"{namespace}-nodes")
+    documents = list(yaml.safe_load_all(text))
+    documents[0]["stringData"] = store
+    for document in documents:
+        utils.create_from_dict(cluster.client, document)
+
+
+def open_bucket(bucket: str) -> Area:
+    store = open_area(f"s3://{bucket}/").store
+    store.create_bucket(bucket)
+    return Area(store, bucket)
+
+
 def jobs(cluster: KubeCluster, namespace: str) -> list[Any]:
     return list(cluster.batch.list_namespaced_job(namespace).items)
+
+
+def player(cluster: KubeCluster, namespace: str, *first: dict[str, str]) -> AbstractContextManager[PodPlayer]:
+    return closing(PodPlayer(cluster, namespace, *first))
 
 
 def pilots_of(pods: list[Any]) -> list[str]:
@@ -134,6 +194,7 @@ def test_pilots_that_have_ended_are_not_alive_and_others_take_their_place(
 def test_a_pilot_that_crashed_or_whose_node_went_away_is_replaced_without_a_coordinator(
     cluster: KubeCluster, namespace: str, engine: KubernetesEngine
 ) -> None:
+    """Takes as long as Kubernetes waits before it does that: ten seconds."""
     cluster.node("reef")
     engine.submit(2)
     first, second = cluster.wait_for_pods(namespace, 2, "Running")
@@ -142,15 +203,12 @@ def test_a_pilot_that_crashed_or_whose_node_went_away_is_replaced_without_a_coor
     cluster.core.create_namespaced_pod_eviction(
         first.metadata.name, namespace, {"metadata": {"name": first.metadata.name, "namespace": namespace}}
     )
-    cluster.wait(lambda: engine.dead(names) == names[:1])
-    assert engine.alive() == 2
-    cluster.wait(lambda: len(cluster.pods(namespace, "Running")) == 2)
-    assert not jobs(cluster, namespace)[0].status.failed, "disruptions are not counted"
     cluster.end(second, 139)
     cluster.wait(lambda: engine.dead(names) == names)
-    assert engine.alive() == 2
-    cluster.wait(lambda: len(cluster.pods(namespace, "Running")) == 2)
-    cluster.wait(lambda: jobs(cluster, namespace)[0].status.failed == 1)
+    assert engine.alive() == 2, "they will be started again"
+    cluster.wait_for_pods(namespace, 2, "Running")
+    cluster.wait(lambda: jobs(cluster, namespace)[0].status.failed == 1)  # and not 2: a disruption is not counted
+    assert engine.dead(names) == names
 
 
 def test_room_is_counted_node_by_node_from_what_pods_have_asked_for(
@@ -226,3 +284,44 @@ def test_who_may_not_create_jobs_is_told_so(
     stranger = make(cluster, namespace, monkeypatch, user="marta")
     with pytest.raises(Forbidden, match="marta"):
         stranger.alive()
+
+
+def test_a_run_on_kubernetes_has_every_object_once_though_pods_and_coordinator_were_killed(
+    cluster: KubeCluster, namespace: str, run: BatchRun
+) -> None:
+    """Takes as long as Kubernetes waits before it starts again what has crashed: ten seconds."""
+    cluster.node("reef")
+    assert run.run("--dry-run").returncode == 0
+    run.plan(*range(0, 60, 5), 60)
+    with player(
+        cluster, namespace, {"BUOY_FAILPOINT": "pilot.attempt:2"}, {"BUOY_FAILPOINT": "pilot.attempt:3"}
+    ) as pods:
+        coordinator = run.start()
+        cluster.wait(lambda: (jobs(cluster, namespace)[0].status.failed if jobs(cluster, namespace) else 0) == 2)
+        coordinator.kill()
+        coordinator.communicate()
+        assert len(run.ledger.names("fin/")) == 3
+        ended = run.run("--json")
+        assert ended.returncode == 3, ended.stderr
+        assert pods.started in (3, 4)
+    assert faults_of(run.objects(), 60, decode_attempt) == []
+    assert run.report()["counts"] == {"failed": 3, "ok": 57}
+    assert len(jobs(cluster, namespace)) == 1, "Kubernetes has replaced the pods, not the coordinator"
+
+
+def test_a_run_on_kubernetes_is_resumed_there_and_cancelled_without_a_coordinator(
+    cluster: KubeCluster, namespace: str, run: BatchRun
+) -> None:
+    cluster.node("reef")
+    assert run.run("--dry-run").returncode == 0
+    assert run.run(BUOY_FAILPOINT="coord.submit").returncode == -signal.SIGKILL
+    assert run.say("pause", run.out).returncode == 0
+    assert jobs(cluster, namespace) == []
+    command = subprocess.Popen(run.command("resume", run.out), env=run.environ(), stderr=subprocess.PIPE)
+    cluster.wait_for_pods(namespace, 1, "Running")
+    command.kill()
+    command.communicate()
+    cancelled = run.say("cancel", run.out)
+    assert cancelled.returncode == 0, cancelled.stderr
+    cluster.wait(lambda: cluster.pods(namespace) == [])
+    assert jobs(cluster, namespace) == []

@@ -200,10 +200,15 @@ class PodPlayer:
     """What a kubelet would do: runs the command of each pod that KWOK has started, with the environment it asks for.
 
     When the process ends, the pod ends with its code; when the pod is deleted, the process is told to end.
+
+    Args:
+        cluster: where the pods are.
+        namespace: whose pods are played.
+        first: more environment for the first processes, in the order in which they are started.
     """
 
-    def __init__(self, cluster: KubeCluster, namespace: str) -> None:
-        self._cluster, self._namespace = cluster, namespace
+    def __init__(self, cluster: KubeCluster, namespace: str, *first: dict[str, str]) -> None:
+        self._cluster, self._namespace, self._first = cluster, namespace, list(first)
         self._running: dict[str, tuple[Any, subprocess.Popen[bytes]]] = {}
         self.started = 0
         self._stop = threading.Event()
@@ -217,14 +222,6 @@ class PodPlayer:
         for _, process in self._running.values():
             process.kill()
             process.wait()
-
-    def kill_one(self) -> bool:
-        """SIGKILL for one process; `False` if none runs."""
-        for _, process in list(self._running.values()):
-            if process.poll() is None:
-                process.kill()
-                return True
-        return False
 
     def _play(self) -> None:
         while not self._stop.wait(0.2):
@@ -254,8 +251,9 @@ class PodPlayer:
             secret = self._cluster.core.read_namespaced_secret(source.secret_ref.name, self._namespace)
             env |= {name: base64.b64decode(value).decode() for name, value in secret.data.items()}
         for each in container.env or []:
-            path = each.value_from.field_ref.field_path if each.value_from else ""
-            env[each.name] = {"metadata.uid": pod.metadata.uid, "": each.value}[path]
+            env[each.name] = _field(pod, each.value_from.field_ref.field_path) if each.value_from else each.value
+        if self._first:
+            env |= self._first.pop(0)
         assert container.command[0] == "python3"
         log = (self._cluster.folder / f"{pod.metadata.name}.pod").open("ab")
         with log:
@@ -272,6 +270,13 @@ def kube_cluster(folder: Path, *users: str) -> Iterator[KubeCluster]:
         yield cluster
     finally:
         cluster.stop()
+
+
+def _field(pod: Any, path: str) -> str:
+    """What the downward API gives for `metadata.uid` or `metadata.labels['name']`."""
+    name, _, key = path.removeprefix("metadata.").partition("[")
+    found = getattr(pod.metadata, name)
+    return str(found[key.strip("']")] if key else found)
 
 
 def _usable(node: Any) -> bool:

@@ -201,6 +201,8 @@ def retry(run: str, workers: int, item_timeout: float | None, dry_run: bool, as_
 def cancel(run: str) -> None:
     """End RUN for good. What was done stays in its ledger."""
     _give(run, "cancelled")
+    home, spec, ledger = _open(run)
+    open_engine(last_choice(ledger), spec, home, 1).cancel()
 
 
 @batch.command()
