@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 from buoy.batch.area import Area
 from buoy.batch.control import Control
 from buoy.batch.coordinator import Coordinator
+from buoy.batch.fit import Fit
 from buoy.batch.layout import PLAN
 from buoy.batch.ledger import Ledger
 from buoy.batch.pilot import Done, Ending, Pace, Pilot
@@ -348,8 +349,8 @@ class PlayedEngine:
     def alive(self) -> int:
         return sum(not task.over for task in self._game.pilots.values())
 
-    def fit(self) -> int:
-        return 3
+    def fit(self) -> Fit:
+        return Fit(3)
 
     def dead(self, names: Sequence[str]) -> list[str]:
         pilots = self._game.pilots

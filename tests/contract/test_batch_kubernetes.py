@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing
@@ -207,20 +206,21 @@ def test_a_pilot_that_crashed_or_whose_node_went_away_is_replaced_without_a_coor
     cluster.wait(lambda: engine.dead(names) == names)
     assert engine.alive() == 2, "they will be started again"
     cluster.wait_for_pods(namespace, 2, "Running")
-    cluster.wait(lambda: jobs(cluster, namespace)[0].status.failed == 1)  # and not 2: a disruption is not counted
+    cluster.wait(lambda: not any(pod.metadata.finalizers for pod in cluster.pods(namespace, "Failed")))
+    assert jobs(cluster, namespace)[0].status.failed == 1, "a disruption is not counted"
     assert engine.dead(names) == names
 
 
 def test_room_is_counted_node_by_node_from_what_pods_have_asked_for(
     cluster: KubeCluster, namespace: str, engine: KubernetesEngine
 ) -> None:
-    assert engine.fit() == 0
-    assert engine.why == "no node is ready and open to pods"
+    assert engine.fit().pilots == 0
+    assert engine.fit().why == "no node is ready and takes pods"
     cluster.node("reef", cpu="4", memory="8Gi")
     cluster.node("harbour", cpu="1", memory="64Gi")
     cluster.node("drained", cpu="64", memory="64Gi")
     cluster.core.patch_node("drained", {"spec": {"unschedulable": True}})
-    assert engine.fit() == 3, "a tenth of each is left to others: 3 on the reef, and 0.9 of a pilot is none"
+    assert engine.fit().pilots == 3, "a tenth of each is left to others: 3 on the reef, and 0.9 of a pilot is none"
     asked = {"requests": {"cpu": "1500m", "memory": "1Gi"}}
     cluster.core.create_namespaced_pod(
         namespace,
@@ -229,27 +229,27 @@ def test_room_is_counted_node_by_node_from_what_pods_have_asked_for(
             "spec": {"nodeName": "reef", "containers": [{"name": "other", "image": "other", "resources": asked}]},
         },
     )
-    assert engine.fit() == 2
+    assert engine.fit().pilots == 2
     engine.submit(2)
     cluster.wait_for_pods(namespace, 3, "Running")
-    assert engine.fit() == 2, "its own pilots are counted in"
+    assert engine.fit().pilots == 2, "its own pilots are counted in"
 
 
 def test_a_quota_of_the_namespace_limits_too(cluster: KubeCluster, namespace: str, engine: KubernetesEngine) -> None:
     cluster.node("reef", cpu="32", memory="64Gi")
-    assert engine.fit() == 28
+    assert engine.fit().pilots == 28
     cluster.core.create_namespaced_resource_quota(
         namespace, {"metadata": {"name": "team"}, "spec": {"hard": {"requests.cpu": "5", "limits.memory": "3584Mi"}}}
     )
     cluster.wait(lambda: bool(cluster.core.read_namespaced_resource_quota("team", namespace).status.used))
-    assert engine.fit() == 3
-    assert "memory" in engine.why
+    assert engine.fit().pilots == 3
+    assert engine.fit().why == "a quota leaves no more memory"
     engine.submit(2)
     cluster.wait_for_pods(namespace, 2, "Running")
     cluster.wait(
         lambda: cluster.core.read_namespaced_resource_quota("team", namespace).status.used["requests.cpu"] == "2"
     )
-    assert engine.fit() == 3
+    assert engine.fit().pilots == 3
 
 
 def test_a_name_that_was_never_seen_here_is_left_to_its_lease(engine: KubernetesEngine) -> None:
@@ -297,7 +297,7 @@ def test_a_run_on_kubernetes_has_every_object_once_though_pods_and_coordinator_w
         cluster, namespace, {"BUOY_FAILPOINT": "pilot.attempt:2"}, {"BUOY_FAILPOINT": "pilot.attempt:3"}
     ) as pods:
         coordinator = run.start()
-        cluster.wait(lambda: (jobs(cluster, namespace)[0].status.failed if jobs(cluster, namespace) else 0) == 2)
+        cluster.wait_for_pods(namespace, 2, "Failed")
         coordinator.kill()
         coordinator.communicate()
         assert len(run.ledger.names("fin/")) == 3
@@ -309,16 +309,22 @@ def test_a_run_on_kubernetes_has_every_object_once_though_pods_and_coordinator_w
     assert len(jobs(cluster, namespace)) == 1, "Kubernetes has replaced the pods, not the coordinator"
 
 
-def test_a_run_on_kubernetes_is_resumed_there_and_cancelled_without_a_coordinator(
+def test_a_run_on_kubernetes_is_resumed_there_waits_for_room_and_is_cancelled_without_a_coordinator(
     cluster: KubeCluster, namespace: str, run: BatchRun
 ) -> None:
-    cluster.node("reef")
     assert run.run("--dry-run").returncode == 0
-    assert run.run(BUOY_FAILPOINT="coord.submit").returncode == -signal.SIGKILL
+    run.plan(*range(0, 60, 5), 60)
+    told = run.start("--json")
+    assert told.stdout is not None
+    wait = '"waits": "room for 0 of 2 workers: no node is ready and takes pods"'
+    assert any(wait in line for line in told.stdout)
+    told.kill()
+    told.communicate()
     assert run.say("pause", run.out).returncode == 0
     assert jobs(cluster, namespace) == []
     command = subprocess.Popen(run.command("resume", run.out), env=run.environ(), stderr=subprocess.PIPE)
-    cluster.wait_for_pods(namespace, 1, "Running")
+    cluster.node("reef")
+    cluster.wait_for_pods(namespace, 2, "Running")
     command.kill()
     command.communicate()
     cancelled = run.say("cancel", run.out)

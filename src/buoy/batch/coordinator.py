@@ -6,7 +6,8 @@ Everything that it knows is in the ledger, so the next one goes on at once: it t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from random import Random
 from typing import Any
 
@@ -19,6 +20,7 @@ from buoy.batch.ledger import Ledger
 from buoy.batch.overview import Overview, Progress
 from buoy.batch.pilot import Ending, Pace
 from buoy.batch.seal import Leaf, Seal, check_tiles, lost, make_seal, read_seal
+from buoy.errors import JobError
 
 __all__ = ["Coordinator"]
 
@@ -57,12 +59,15 @@ class Coordinator:
         self._overview = Overview(ledger, clock, pace.lease_s)
         self._view = self._overview.view
         self._epoch = 0
+        #: What keeps the engine from running as many pilots as it should.
+        self._waits = ""
 
     def run(self) -> Ending:
         """Bring the run to an end, or stand aside for a newer coordinator, or stop because it is paused.
 
         Raises:
             StoreError: the ledger cannot be read or written, or is damaged.
+            JobError: the engine refuses for good.
         """
         self._take_over()
         while True:
@@ -71,7 +76,7 @@ class Coordinator:
                 return Ending.SUPERSEDED
             self._bury()
             self._overview.read(mend=True)
-            self._show(self._overview.progress(order, self._row_count))
+            self._show(self._overview.progress(order, self._row_count, self._waits))
             if self._ledger.read(DONE) is not None:
                 return Ending.DONE
             if order.state == "cancelled":
@@ -98,8 +103,9 @@ class Coordinator:
 
     def _bury(self) -> None:
         """Tell everybody of the pilots that the engine knows to have ended."""
-        for name in self._engine.dead(self._view.watch.silent()):
-            self._ledger.create(f"gone/{name}", {"by": self.name})
+        with self._asking():
+            for name in self._engine.dead(self._view.watch.silent()):
+                self._ledger.create(f"gone/{name}", {"by": self.name})
 
     def _sealed(self) -> Seal | None:
         """The seal, made if everything is there for it."""
@@ -136,8 +142,22 @@ class Coordinator:
 
     def _supply(self, order: Order) -> None:
         """Start pilots that are missing: no more than may be, than fit, than there are cells for."""
-        wanted = min(order.pilots, self._engine.fit(), len(self._view.open))
-        missing = wanted - self._engine.alive()
-        if missing > 0:
-            failpoint.reach("coord.submit")
-            self._engine.submit(missing)
+        self._waits = ""
+        with self._asking():
+            fit, useful = self._engine.fit(), min(order.pilots, len(self._view.open))
+            if fit.pilots < useful:
+                self._waits = f"room for {fit.pilots} of {useful} workers: {fit.why}"
+            missing = min(fit.pilots, useful) - self._engine.alive()
+            if missing > 0:
+                failpoint.reach("coord.submit")
+                self._engine.submit(missing)
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """What the engine cannot do now is said, and tried again at the next look."""
+        try:
+            yield
+        except JobError as error:
+            if not error.retry:
+                raise
+            self._waits = str(error)

@@ -32,6 +32,8 @@ class Progress(NamedTuple):
     worked_s: float
     #: The pilots whose heartbeats move.
     pilots: list[str]
+    #: What keeps the coordinator from having more of them.
+    waits: str = ""
 
 
 class Overview:
@@ -70,7 +72,7 @@ class Overview:
         """How far the cells have come."""
         return resolve(self.view.planned or [], self._fins, self.view.voided)
 
-    def progress(self, order: Order, rows: int) -> Progress:
+    def progress(self, order: Order, rows: int, waits: str = "") -> Progress:
         """The figures."""
         view = self.view
         return Progress(
@@ -83,6 +85,7 @@ class Overview:
             self._classes,
             self._worked_s,
             view.watch.alive(),
+            waits,
         )
 
     def _count(self, parts: Sequence[Part]) -> None:

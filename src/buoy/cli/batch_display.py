@@ -94,7 +94,8 @@ def _note(progress: Progress) -> str:
     bad = [f"{number} {name}" for name, number in progress.classes.items()]
     bad += [f"{progress.counts[name]} {name}" for name in ("changed", "deleted") if name in progress.counts]
     state = "" if progress.order.state == "running" else f", {progress.order.state}"
-    return f"{len(progress.pilots)} workers{state}" + (f"; {', '.join(bad)}" if bad else "")
+    parts = [f"{len(progress.pilots)} workers{state}", ", ".join(bad), progress.waits]
+    return "; ".join(part for part in parts if part)
 
 
 def _facts(progress: Progress, rate: float, left_s: float | None) -> dict[str, Any]:
@@ -111,4 +112,5 @@ def _facts(progress: Progress, rate: float, left_s: float | None) -> dict[str, A
         "left_s": None if left_s is None else round(left_s, 1),
         "worked_s": round(progress.worked_s, 1),
         "workers": progress.pilots,
+        "waits": progress.waits,
     }

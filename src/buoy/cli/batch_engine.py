@@ -93,7 +93,7 @@ def open_engine(choice: Choice, spec: Spec, home: Home, pilots: int) -> PilotEng
             secret=choice["secret"] or "buoy-batch",
             account=choice["account"],
         )
-        return KubernetesEngine(KubeApi(choice["namespace"]), job)
+        return KubernetesEngine(KubeApi(choice["namespace"]), job, fresh_s=spec.pace.look_s)
     from buoy.batch.engines.local import LocalEngine
 
     return LocalEngine(home.where, spec.run, pilots, _log(spec.run))

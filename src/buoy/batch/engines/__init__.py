@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from buoy.batch.fit import Fit
+
 __all__ = ["PilotEngine"]
 
 
 class PilotEngine(Protocol):
-    """Starts pilots and forgets them: whether they live is told by their heartbeats."""
+    """Starts pilots and forgets them: whether they live is told by their heartbeats.
+
+    Each call may raise a `JobError`; if trying again can help (`retry`), the coordinator says so and waits.
+    """
 
     def submit(self, number: int) -> None:
         """Ask for so many more pilots."""
@@ -19,7 +24,7 @@ class PilotEngine(Protocol):
         """Pilots that run or are about to: submitted, and not known to have ended."""
         ...
 
-    def fit(self) -> int:
+    def fit(self) -> Fit:
         """How many pilots the machine or cluster has room for in all, those that run included."""
         ...
 

@@ -24,7 +24,7 @@ class Exists(Exception):
 
 
 class Forbidden(JobError):
-    """These credentials may not do it, or a quota does not let them."""
+    """These credentials may not do it."""
 
 
 class KubeApi:
@@ -124,6 +124,8 @@ class KubeApi:
             if error.status == 409:
                 raise Exists(message) from error
             where = f"{self.host}: {doing}: {message}"
+            if "exceeded quota" in message:
+                raise JobError(where, retry=True) from error
             if error.status in (401, 403):
                 raise Forbidden(where, "give this account the rights that services/batch names") from error
             raise JobError(where, retry=error.status == 429 or error.status >= 500) from error

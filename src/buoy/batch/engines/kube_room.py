@@ -7,33 +7,23 @@ included. Requests count, not use: they are what the scheduler goes by.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from math import inf
-from typing import Any, NamedTuple
+from contextlib import suppress
+from typing import Any
 
 from buoy.batch.engines.kube_api import Forbidden, KubeApi, quantity
 from buoy.batch.engines.kube_job import ended
+from buoy.batch.fit import ANY, Fit, Place, by_nodes, by_quota
 
-__all__ = ["Room", "room"]
+__all__ = ["nodes_of", "quotas_of", "requests_of", "room"]
 
 Amounts = dict[str, float]
 
-#: Of every node so much is left to others.
-_HEAD_ROOM = 0.1
-#: Where nothing that may be seen sets a limit: the person does.
-_ANY = 1_000_000
 
 #: Quotas with other scopes are about other pods than ours.
 _OUR_SCOPES = {"NotTerminating", "NotBestEffort"}
 
 
-class Room(NamedTuple):
-    """So many pilots, and what sets that limit."""
-
-    pilots: int
-    why: str
-
-
-def room(api: KubeApi, requests: Mapping[str, str], selector: str) -> Room:
+def room(api: KubeApi, requests: Mapping[str, str], selector: str) -> Fit:
     """For how many pilots with these requests there is room, by nodes and quotas, whichever is less.
 
     Args:
@@ -43,50 +33,21 @@ def room(api: KubeApi, requests: Mapping[str, str], selector: str) -> Room:
     """
     need = {**{name: quantity(value) for name, value in requests.items()}, "pods": 1.0}
     own = [pod for pod in api.pods(selector) if not ended(pod)]
-    found = [Room(_ANY, "")]
-    try:
-        nodes, pods = api.nodes(), api.pods_on_nodes()
-    except Forbidden:
-        pass
-    else:
-        mine = {pod["metadata"]["uid"] for pod in own}
+    found = [ANY]
+    with suppress(Forbidden):  # not everybody may see the nodes
+        pods, mine = api.pods_on_nodes(), {pod["metadata"]["uid"] for pod in own}
         others = [pod for pod in pods if pod["metadata"]["uid"] not in mine]
-        found.append(fit_nodes(nodes_of(nodes, others, list(need)), need))
-    try:
-        quotas = api.quotas()
-    except Forbidden:
-        pass
-    else:
-        found += [fit_quota(quota, need, len(own)) for quota in quotas_of(quotas, list(need))]
+        found.append(by_nodes(nodes_of(api.nodes(), others, list(need)), need))
+    with suppress(Forbidden):
+        ours = {name: value * len(own) for name, value in need.items()}
+        found += [by_quota(quota, need) for quota in quotas_of(api.quotas(), ours)]
     return min(found)
-
-
-def fit_nodes(nodes: Sequence[tuple[Amounts, Amounts]], need: Amounts) -> Room:
-    """The sum over nodes, each by what it is shortest of: two halves on two nodes are no place."""
-    if not nodes:
-        return Room(0, "no node is ready and open to pods")
-    pilots, short = 0, dict.fromkeys(need, 0)
-    for gives, taken in nodes:
-        fits = {name: ((1 - _HEAD_ROOM) * gives[name] - taken[name]) / need[name] for name in need}
-        short[min(fits, key=lambda name: fits[name])] += 1
-        pilots += max(0, int(min(fits.values())))
-    scarce = max(short, key=lambda name: short[name])
-    return Room(pilots, f"{len(nodes)} nodes have room for {pilots}: {scarce} is taken first")
-
-
-def fit_quota(quota: tuple[Amounts, Amounts], need: Amounts, own: int) -> Room:
-    """What a quota leaves, with `own` pilots among what is used of it."""
-    hard, used = quota
-    fits = {name: (hard[name] - used[name]) / need[name] + own for name in hard}
-    scarce = min(fits, key=lambda name: fits[name])
-    pilots = max(0, int(min(fits.values(), default=inf)))
-    return Room(pilots, f"the quota of the namespace leaves {scarce} for {pilots}")
 
 
 def nodes_of(
     nodes: Iterable[Mapping[str, Any]], pods: Iterable[Mapping[str, Any]], names: Sequence[str]
-) -> list[tuple[Amounts, Amounts]]:
-    """What each node that takes pods can give in all, and what is taken of it.
+) -> list[Place]:
+    """The nodes that take pods.
 
     Args:
         nodes: as the API server describes them.
@@ -99,29 +60,24 @@ def nodes_of(
     found = []
     for node in nodes:
         if _takes_pods(node):
-            gives, holds = node["status"].get("allocatable") or {}, taken.get(node["metadata"]["name"], {})
-            found.append(
-                ({name: quantity(gives.get(name, 0)) for name in names}, {name: holds.get(name, 0.0) for name in names})
-            )
+            gives = node["status"].get("allocatable") or {}
+            amounts = {name: quantity(gives.get(name, 0)) for name in names}
+            found.append(Place(amounts, taken.get(node["metadata"]["name"], {})))
     return found
 
 
-def quotas_of(quotas: Iterable[Mapping[str, Any]], names: Sequence[str]) -> list[tuple[Amounts, Amounts]]:
-    """What each quota allows of each resource that it limits, and what is used of it."""
+def quotas_of(quotas: Iterable[Mapping[str, Any]], ours: Amounts) -> list[Place]:
+    """The quotas, without what is used by ourselves; a quota of requests and one of limits are two."""
     found = []
     for quota in quotas:
         spec, status = quota["spec"], quota.get("status") or {}
         if set(spec.get("scopes") or []) <= _OUR_SCOPES and not spec.get("scopeSelector"):
             hard, used = status.get("hard") or spec.get("hard") or {}, status.get("used") or {}
             for prefix in ("", "requests.", "limits.", "count/"):  # our limits are our requests
-                named = [name for name in names if prefix + name in hard]
-                found.append(
-                    (
-                        {name: quantity(hard[prefix + name]) for name in named},
-                        {name: quantity(used.get(prefix + name, 0)) for name in named},
-                    )
-                )
-    return [each for each in found if each[0]]
+                named = [name for name in ours if prefix + name in hard]
+                taken = {name: quantity(used.get(prefix + name, 0)) - ours[name] for name in named}
+                found.append(Place({name: quantity(hard[prefix + name]) for name in named}, taken))
+    return found
 
 
 def requests_of(spec: Mapping[str, Any]) -> Amounts:

@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar
 from buoy.batch.engines.kube_api import Exists, KubeApi
 from buoy.batch.engines.kube_job import PilotJob, ended, pod_host, unfinished
 from buoy.batch.engines.kube_room import room
+from buoy.batch.fit import Fit
 
 __all__ = ["KubernetesEngine"]
 
@@ -32,20 +33,15 @@ class KubernetesEngine:
         fresh_s: nodes, quotas and pods are looked at again after so long; Jobs each time.
     """
 
-    def __init__(self, api: KubeApi, job: PilotJob, *, fresh_s: float = 15.0) -> None:
+    def __init__(self, api: KubeApi, job: PilotJob, *, fresh_s: float = 10.0) -> None:
         self._api, self._job = api, job
         self._room = _Kept(lambda: room(api, job.requests, job.selector), fresh_s)
         self._pods = _Kept(lambda: api.pods(job.selector), fresh_s)
         self._seen: set[str] = set()
 
-    def fit(self) -> int:
+    def fit(self) -> Fit:
         """How many pilots nodes and quotas have room for; what may not be seen sets no limit."""
-        return self._room.read().pilots
-
-    @property
-    def why(self) -> str:
-        """What sets that limit."""
-        return self._room.read().why
+        return self._room.read()
 
     def submit(self, number: int) -> None:
         """Create a Job of so many pilots, unless another coordinator has just done so."""

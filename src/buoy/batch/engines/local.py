@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 
 from buoy import machine
+from buoy.batch.fit import Fit
 
 __all__ = ["LocalEngine"]
 
@@ -52,9 +53,10 @@ class LocalEngine:
         self._children = [each for each in self._children if each.poll() is None]
         return sum(1 for _ in self._processes())
 
-    def fit(self) -> int:
+    def fit(self) -> Fit:
         """How many pilots the memory has room for, the person's limit above all."""
-        return max(1, min(self._pilots, machine.memory_bytes() // _PILOT_BYTES))
+        most = max(1, min(self._pilots, machine.memory_bytes() // _PILOT_BYTES))
+        return Fit(most, "more do not fit into the memory of this machine")
 
     def dead(self, names: Sequence[str]) -> list[str]:
         """Pilots of this host whose process is not there any more."""
