@@ -18,7 +18,7 @@ from buoy.batch.area import Area, open_area
 from buoy.batch.engines.kube_api import Forbidden, KubeApi
 from buoy.batch.engines.kube_job import PilotJob, pod_host
 from buoy.batch.engines.kubernetes import KubernetesEngine
-from buoy.errors import UsageError
+from buoy.errors import JobError, UsageError
 from buoy.manifest import Needs
 from support.batch import BatchRun, decode_attempt, make_source
 from support.kube import KubeCluster, PodPlayer, kube_cluster
@@ -52,7 +52,11 @@ def make(cluster: KubeCluster, namespace: str, monkeypatch: pytest.MonkeyPatch, 
     """An engine as a coordinator that begins now has it."""
     user = changes.pop("user", "admin")
     monkeypatch.setenv("KUBECONFIG", str(cluster.config_of(user)))
-    job = PilotJob(
+    return KubernetesEngine(KubeApi(namespace), a_job(**changes), fresh_s=0.0)
+
+
+def a_job(**changes: Any) -> PilotJob:
+    return PilotJob(
         **{
             "out": "s3://results/fish",
             "run": "tiny-0123456789",
@@ -63,7 +67,6 @@ def make(cluster: KubeCluster, namespace: str, monkeypatch: pytest.MonkeyPatch, 
             **changes,
         }
     )
-    return KubernetesEngine(KubeApi(namespace), job, fresh_s=0.0)
 
 
 @pytest.fixture
@@ -84,8 +87,7 @@ def run(
     for path in sorted(source.rglob("*.png")):
         area.put(f"in/{path.relative_to(source)}", path.read_bytes())
     install(cluster, namespace, store)
-    token = cluster.core.create_namespaced_service_account_token("buoy-batch", namespace, {"spec": {}}).status.token
-    cluster.tokens["coordinator"] = token
+    cluster.tokens["coordinator"] = cluster.token_of("buoy-batch", namespace)
     return BatchRun(
         make_model(tmp_path),
         f"s3://{bucket}/in/",
@@ -220,7 +222,7 @@ def test_room_is_counted_node_by_node_from_what_pods_have_asked_for(
     cluster.node("harbour", cpu="1", memory="64Gi")
     cluster.node("drained", cpu="64", memory="64Gi")
     cluster.core.patch_node("drained", {"spec": {"unschedulable": True}})
-    assert engine.fit().pilots == 3, "a tenth of each is left to others: 3 on the reef, and 0.9 of a pilot is none"
+    assert engine.fit().pilots == 5
     asked = {"requests": {"cpu": "1500m", "memory": "1Gi"}}
     cluster.core.create_namespaced_pod(
         namespace,
@@ -229,15 +231,15 @@ def test_room_is_counted_node_by_node_from_what_pods_have_asked_for(
             "spec": {"nodeName": "reef", "containers": [{"name": "other", "image": "other", "resources": asked}]},
         },
     )
-    assert engine.fit().pilots == 2
+    assert engine.fit().pilots == 3, "2 on the reef, 1 in the harbour"
     engine.submit(2)
     cluster.wait_for_pods(namespace, 3, "Running")
-    assert engine.fit().pilots == 2, "its own pilots are counted in"
+    assert engine.fit().pilots == 3, "its own pilots are counted in"
 
 
 def test_a_quota_of_the_namespace_limits_too(cluster: KubeCluster, namespace: str, engine: KubernetesEngine) -> None:
     cluster.node("reef", cpu="32", memory="64Gi")
-    assert engine.fit().pilots == 28
+    assert engine.fit().pilots == 29, "of 32 places, a tenth is left to others"
     cluster.core.create_namespaced_resource_quota(
         namespace, {"metadata": {"name": "team"}, "spec": {"hard": {"requests.cpu": "5", "limits.memory": "3584Mi"}}}
     )
@@ -250,6 +252,63 @@ def test_a_quota_of_the_namespace_limits_too(cluster: KubeCluster, namespace: st
         lambda: cluster.core.read_namespaced_resource_quota("team", namespace).status.used["requests.cpu"] == "2"
     )
     assert engine.fit().pilots == 3
+
+
+def test_a_gpu_is_asked_for_where_the_model_needs_one(
+    cluster: KubeCluster, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make(cluster, namespace, monkeypatch, needs=Needs(cpu=1.0, memory="1Gi", gpu=True))
+    cluster.node("reef", cpu="32", memory="64Gi")
+    assert engine.fit() == (0, "nvidia.com/gpu is what 1 of 1 nodes are short of")
+    cluster.node("deep", cpu="32", memory="64Gi", **{"nvidia.com/gpu": "2"})
+    assert engine.fit().pilots == 2
+    engine.submit(2)
+    assert {pod.spec.node_name for pod in cluster.wait_for_pods(namespace, 2, "Running")} == {"deep"}
+
+
+def test_in_a_pod_the_account_of_the_pod_is_used_and_what_it_may_not_see_sets_no_limit(
+    cluster: KubeCluster, namespace: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    install(cluster, namespace, {})
+    cluster.rbac.delete_cluster_role_binding(f"{namespace}-nodes")
+    (tmp_path / "token").write_text(cluster.token_of("buoy-batch", namespace))
+    (tmp_path / "namespace").write_text(namespace)
+    monkeypatch.setattr("buoy.batch.engines.kube_api._ACCOUNT", tmp_path)
+    monkeypatch.setattr("kubernetes.config.incluster_config.SERVICE_TOKEN_FILENAME", str(tmp_path / "token"))
+    monkeypatch.setattr("kubernetes.config.incluster_config.SERVICE_CERT_FILENAME", cluster.certificate)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(cluster.port))
+    engine = KubernetesEngine(KubeApi(), a_job(), fresh_s=0.0)
+    assert engine.fit().pilots > 1000
+    cluster.core.create_namespaced_resource_quota(
+        namespace, {"metadata": {"name": "team"}, "spec": {"hard": {"count/pods": "4"}}}
+    )
+    cluster.wait(lambda: bool(cluster.core.read_namespaced_resource_quota("team", namespace).status.used))
+    assert engine.fit() == (4, "a quota leaves no more pods")
+    cluster.node("reef")
+    engine.submit(1)
+    cluster.wait_for_pods(namespace, 1, "Running")
+    engine.cancel()
+    cluster.wait(lambda: cluster.pods(namespace) == [])
+
+
+def test_a_quota_of_jobs_is_waited_for(cluster: KubeCluster, namespace: str, engine: KubernetesEngine) -> None:
+    cluster.core.create_namespaced_resource_quota(
+        namespace, {"metadata": {"name": "team"}, "spec": {"hard": {"count/jobs.batch": "0"}}}
+    )
+    cluster.wait(lambda: bool(cluster.core.read_namespaced_resource_quota("team", namespace).status.used))
+    with pytest.raises(JobError, match="exceeded quota: team") as refused:
+        engine.submit(1)
+    assert refused.value.retry
+
+
+def test_a_cluster_that_does_not_answer_is_waited_for(
+    cluster: KubeCluster, namespace: str, engine: KubernetesEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "port", 1)
+    with pytest.raises(JobError, match="is the cluster reachable") as refused:
+        make(cluster, namespace, monkeypatch).alive()
+    assert refused.value.retry
 
 
 def test_a_name_that_was_never_seen_here_is_left_to_its_lease(engine: KubernetesEngine) -> None:

@@ -15,10 +15,15 @@ from typing import Any
 import httpx2
 import pytest
 
+from buoy.batch.area import open_area
+from buoy.batch.engines.kube_job import PilotJob
 from buoy.fdl import SCRIPT
+from buoy.manifest import Needs
 from buoy.model import Model
 from buoy.results import encode_record
+from support.batch import BatchRun
 from support.gateway import until
+from support.minio import MinioServer
 from support.need import CHECKOUT, program
 from support.tiny import make_model
 
@@ -161,6 +166,39 @@ def test_a_function_image_answers_an_event_as_oscar_starts_it(
     )  # fmt: skip
     record = json.loads((out / "fish.jpg.json").read_text())
     assert outside_of_run(record) == expected("fish.jpg")
+
+
+def test_a_batch_image_works_on_a_run_as_a_pod_would(
+    build_env: dict[str, str], minio_server: MinioServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = build(build_env, "obsea-fish", "batch")
+    assert built.returncode == 0, built.stderr[-3000:]
+    store = {
+        "BUOY_S3_ENDPOINT": minio_server.endpoint,
+        "BUOY_S3_ACCESS_KEY": minio_server.access_key,
+        "BUOY_S3_SECRET_KEY": minio_server.secret_key,
+    }
+    for name, value in store.items():
+        monkeypatch.setenv(name, value)
+    archive = open_area("s3://image-batch/")
+    archive.store.create_bucket("image-batch")
+    archive.put("in/fish.jpg", SAMPLE.read_bytes())
+    # pinned by a path that the image does not have
+    run = BatchRun(CHECKOUT / "functions" / "obsea-fish", "s3://image-batch/in/", "s3://image-batch/out")
+    assert run.run("--dry-run").returncode == 0
+    run.plan(0, 1)
+    job = PilotJob(run.out, run.name, built.stdout.strip(), Needs(), 600.0, "buoy-batch")
+    (container,) = job.document(1, 1)["spec"]["template"]["spec"]["containers"]
+    values = [part for name, value in {**store, "BUOY_POD_UID": "0a1b2c3d-0000-4000-8000-00000000000f"}.items()
+              for part in ("--env", f"{name}={value}")]  # fmt: skip
+    podman(
+        build_env, "run", "--rm", "--network", "host", "--ulimit", "host", "--read-only", "--cap-drop", "all",
+        *values, container["image"], *container["command"],
+    )  # fmt: skip
+    (beat,) = run.ledger.names("hb/")
+    assert beat.key.startswith("hb/pod0a1b2c3d000040008.")
+    (fin,) = run.ledger.names("fin/")
+    assert run.ledger.read(fin.key)["parts"][0]["attempt"]["counts"] == {"ok": 1}
 
 
 def test_models_share_everything_but_themselves(build_env: dict[str, str], function: str, tmp_path: Path) -> None:

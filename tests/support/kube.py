@@ -77,7 +77,7 @@ class KubeCluster:
             f"--service-account-key-file={accounts}.pub", f"--service-account-signing-key-file={accounts}",
             "--service-cluster-ip-range=10.96.0.0/24", "--profiling=false",
         )  # fmt: skip
-        self.wait((self.folder / "certificates" / "apiserver.crt").exists)
+        self.wait(Path(self.certificate).exists)
         self.kubeconfig = self.config_of("admin")
         settings = client.Configuration()
         config.load_kube_config(str(self.kubeconfig), client_configuration=settings)
@@ -95,6 +95,11 @@ class KubeCluster:
         )  # fmt: skip
         self._run("kube-scheduler", *common, "--leader-elect=false", "--secure-port=0")
         self._run("kwok", *common, "--manage-all-nodes=true", f"--config={_STAGES}")
+
+    @property
+    def certificate(self) -> str:
+        """The file that says whom to believe."""
+        return f"{self.folder}/certificates/apiserver.crt"
 
     def stop(self) -> None:
         """End all processes; nobody needs their data any more."""
@@ -123,7 +128,7 @@ class KubeCluster:
                             "name": "loopback",
                             "cluster": {
                                 "server": f"https://127.0.0.1:{self.port}",
-                                "certificate-authority": f"{self.folder}/certificates/apiserver.crt",
+                                "certificate-authority": self.certificate,
                             },
                         }
                     ],
@@ -132,6 +137,10 @@ class KubeCluster:
             )
         )
         return path
+
+    def token_of(self, account: str, namespace: str) -> str:
+        """A token of a service account, as its pods get them."""
+        return str(self.core.create_namespaced_service_account_token(account, namespace, {"spec": {}}).status.token)
 
     def namespace(self, name: str) -> str:
         """Make a namespace, with the account that its pods run as."""

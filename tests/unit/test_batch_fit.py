@@ -39,9 +39,9 @@ def test_what_is_shortest_decides_on_each_node_and_is_told() -> None:
     assert fit.why == "memory is what 2 of 3 nodes are short of"
 
 
-def test_a_part_of_every_node_is_left_to_others() -> None:
-    assert by_nodes([Place({"cpu": 10, "memory": 100}, {})], NEED, head_room=0.1).pilots == 9
-    assert by_nodes([Place({"cpu": 10, "memory": 100}, {"cpu": 9.5})], NEED, head_room=0.1).pilots == 0
+def test_a_part_of_the_places_is_left_to_others_but_never_the_last_ones() -> None:
+    assert by_nodes([Place({"cpu": 40, "memory": 100}, {})], NEED, head_room=0.1).pilots == 36
+    assert by_nodes([Place({"cpu": 1, "memory": 2}, {})] * 9, NEED, head_room=0.1).pilots == 9
 
 
 def test_a_resource_that_a_node_has_not_is_no_room() -> None:

@@ -10,7 +10,8 @@ __all__ = ["ANY", "Fit", "Place", "by_nodes", "by_quota"]
 
 Amounts = Mapping[str, float]
 
-#: Of every node so much is left to others.
+#: Of the places that there are, so many are left to others. Not of each node, which would leave the half of two
+#: graphics cards idle, and nothing of a node that is just as large as a pilot.
 HEAD_ROOM = 0.1
 
 
@@ -39,18 +40,20 @@ def by_nodes(nodes: Sequence[Place], need: Amounts, head_room: float = HEAD_ROOM
     Args:
         nodes: those that take pods.
         need: of one pilot.
-        head_room: the fraction of each node that is left to others.
+        head_room: the fraction of the places that is left to others.
     """
     if not nodes:
         return Fit(0, "no node is ready and takes pods")
     pilots, short = 0, dict.fromkeys(need, 0)
     for node in nodes:
-        left = {name: (1 - head_room) * node.gives.get(name, 0) - node.taken.get(name, 0) for name in need}
+        left = {name: node.gives.get(name, 0) - node.taken.get(name, 0) for name in need}
         scarce, fits = _least(left, need)
         short[scarce] += 1
         pilots += fits
     scarce = max(short, key=lambda name: short[name])
-    return Fit(pilots, f"{scarce} is what {short[scarce]} of {len(nodes)} nodes are short of")
+    return Fit(
+        pilots - floor(pilots * head_room), f"{scarce} is what {short[scarce]} of {len(nodes)} nodes are short of"
+    )
 
 
 def by_quota(quota: Place, need: Amounts) -> Fit:

@@ -166,16 +166,18 @@ def pin_model(model: str) -> ModelPin:
 
 
 def check_model(pin: ModelPin) -> Path:
-    """The folder of the pinned model on this machine.
+    """The folder of the pinned model on this machine; by its name if the path is that of another machine.
 
     Raises:
         UsageError: another model stands there.
     """
-    here = pin_model(pin.folder)
+    named = len(Path(pin.folder).parts) == 1 or Path(pin.folder).is_dir()
+    folder = pin.folder if named else pin.name
+    here = msgspec.structs.replace(pin_model(folder), folder=pin.folder)
     if here != pin:
         raise UsageError(
-            f"{pin.folder}: this is {here.name} {here.version} ({here.weights_sha256[:12]}), "
+            f"{folder}: this is {here.name} {here.version} ({here.weights_sha256[:12]}), "
             f"the run is with {pin.name} {pin.version} ({pin.weights_sha256[:12]})",
             "bring that model back, or begin another run with this one",
         )
-    return find_folder(pin.folder)
+    return find_folder(folder)

@@ -105,10 +105,10 @@ def share_of(choice: Choice, spec: Spec, cores: int, pilots: int) -> float:
 
 
 def _needs(spec: Spec) -> Needs:
+    from buoy.batch.spec import check_model
     from buoy.manifest import Manifest
-    from buoy.model import find_folder
 
-    return Manifest.load(find_folder(spec.model.folder)).needs
+    return Manifest.load(check_model(spec.model)).needs
 
 
 def _log(run: str) -> Path:
