@@ -358,6 +358,9 @@ class PlayedEngine:
             return []
         return [name for name in names if name in pilots and pilots[name].over]
 
+    def trouble(self) -> str:
+        return ""
+
     def cancel(self) -> None:
         for task in self._game.pilots.values():
             self._game.world.kill(task)

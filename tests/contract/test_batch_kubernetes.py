@@ -292,6 +292,18 @@ def test_in_a_pod_the_account_of_the_pod_is_used_and_what_it_may_not_see_sets_no
     cluster.wait(lambda: cluster.pods(namespace) == [])
 
 
+def test_what_pods_wait_for_is_told(cluster: KubeCluster, namespace: str, engine: KubernetesEngine) -> None:
+    assert engine.trouble().startswith("; see: kubectl describe jobs")
+    engine.submit(2)
+    cluster.wait(lambda: engine.trouble() == ": no nodes available to schedule pods")
+    pod = cluster.pods(namespace)[0]
+    state = {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}
+    told = {"name": "pilot", "image": "x", "imageID": "", "ready": False, "restartCount": 0, "state": state}
+    cluster.core.patch_namespaced_pod_status(pod.metadata.name, namespace, {"status": {"containerStatuses": [told]}})
+    assert engine.trouble() == ": ImagePullBackOff no such image; no nodes available to schedule pods"
+    assert engine.alive() == 2
+
+
 def test_a_quota_of_jobs_is_waited_for(cluster: KubeCluster, namespace: str, engine: KubernetesEngine) -> None:
     cluster.core.create_namespaced_resource_quota(
         namespace, {"metadata": {"name": "team"}, "spec": {"hard": {"count/jobs.batch": "0"}}}

@@ -20,6 +20,7 @@ from buoy.batch.ledger import Ledger
 from buoy.batch.overview import Overview, Progress
 from buoy.batch.pilot import Ending, Pace
 from buoy.batch.seal import Leaf, Seal, check_tiles, lost, make_seal, read_seal
+from buoy.batch.supply import Supply
 from buoy.errors import JobError
 
 __all__ = ["Coordinator"]
@@ -58,6 +59,7 @@ class Coordinator:
         self._control = Control(ledger)
         self._overview = Overview(ledger, clock, pace.lease_s)
         self._view = self._overview.view
+        self._wants = Supply(clock)
         self._epoch = 0
         #: What keeps the engine from running as many pilots as it should.
         self._waits = ""
@@ -141,16 +143,16 @@ class Coordinator:
         self._ledger.create(DONE, done)
 
     def _supply(self, order: Order) -> None:
-        """Start pilots that are missing: no more than may be, than fit, than there are cells for."""
+        """Ask for pilots: no more than may be, than fit, than there are cells for (`supply` says how fast)."""
         self._waits = ""
         with self._asking():
-            fit, useful = self._engine.fit(), min(order.pilots, len(self._view.open))
-            if fit.pilots < useful:
-                self._waits = f"room for {fit.pilots} of {useful} workers: {fit.why}"
-            missing = min(fit.pilots, useful) - self._engine.alive()
-            if missing > 0:
+            useful = min(order.pilots, len(self._view.open))
+            begun = self._view.watch.silent()
+            wanted = self._wants.wanted(useful, self._engine.fit(), self._engine.alive(), begun)
+            self._waits = f"{wanted.waits}{self._engine.trouble()}" if wanted.late else wanted.waits
+            if wanted.pilots:
                 failpoint.reach("coord.submit")
-                self._engine.submit(missing)
+                self._engine.submit(wanted.pilots)
 
     @contextmanager
     def _asking(self) -> Iterator[None]:

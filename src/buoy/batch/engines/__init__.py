@@ -1,4 +1,4 @@
-"""What runs pilots: processes on this machine, OSCAR, Kubernetes. The coordinator needs five things of it."""
+"""What runs pilots: processes on this machine, OSCAR, Kubernetes. What the coordinator needs of it."""
 
 from __future__ import annotations
 
@@ -30,6 +30,10 @@ class PilotEngine(Protocol):
 
     def dead(self, names: Sequence[str]) -> list[str]:
         """Those of the pilots that have ended for certain. May be none: then their leases tell."""
+        ...
+
+    def trouble(self) -> str:
+        """What keeps pilots from beginning, in the form `: why`; empty if that is not known."""
         ...
 
     def cancel(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from buoy.manifest import Needs
 
-__all__ = ["PilotJob", "ended", "pod_host", "unfinished"]
+__all__ = ["PilotJob", "ended", "pod_host", "unfinished", "waiting"]
 
 #: A pilot that ended badly is started again so often by Kubernetes, waiting longer each time.
 _AGAIN = 3
@@ -126,6 +126,19 @@ def unfinished(job: dict[str, Any]) -> int:
 def ended(pod: dict[str, Any]) -> bool:
     """Whether nothing of the pod runs any more."""
     return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+
+
+def waiting(pod: dict[str, Any]) -> str:
+    """Why a pod has not begun: no place, no image; empty if it runs, has ended, or is being started."""
+    status = pod.get("status") or {}
+    if status.get("phase") != "Pending":
+        return ""
+    for container in status.get("containerStatuses") or []:
+        state = (container.get("state") or {}).get("waiting") or {}
+        if state.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
+            return f"{state['reason']} {state.get('message', '')}".strip()
+    placed = [each for each in status.get("conditions") or [] if each["type"] == "PodScheduled"]
+    return next((each.get("message", "") for each in placed if each["status"] == "False"), "")
 
 
 def pod_host(uid: str) -> str:

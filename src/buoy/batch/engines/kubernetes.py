@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from buoy.batch.engines.kube_api import Exists, KubeApi
-from buoy.batch.engines.kube_job import PilotJob, ended, pod_host, unfinished
+from buoy.batch.engines.kube_job import PilotJob, ended, pod_host, unfinished, waiting
 from buoy.batch.engines.kube_room import room
 from buoy.batch.fit import Fit
 
@@ -62,6 +62,11 @@ class KubernetesEngine:
         running = {pod_host(pod["metadata"]["uid"]) for pod in pods if not ended(pod)}
         self._seen.update(pod_host(pod["metadata"]["uid"]) for pod in pods)
         return [name for name in names if (host := name.partition(".")[0]) in self._seen and host not in running]
+
+    def trouble(self) -> str:
+        """What the pods that do not run are waiting for, each reason once."""
+        reasons = {why for pod in self._pods.read() if (why := waiting(pod))}
+        return f": {'; '.join(sorted(reasons))}" if reasons else f"; see: kubectl describe jobs -l {self._job.selector}"
 
     def cancel(self) -> None:
         """Delete the Jobs; their pods are told to end, and have half a minute to."""

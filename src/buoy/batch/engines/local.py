@@ -62,6 +62,10 @@ class LocalEngine:
         """Pilots of this host whose process is not there any more."""
         return [name for name in names if _is_dead(name)]
 
+    def trouble(self) -> str:
+        """Where they say it."""
+        return f": see {self._log}"
+
     def cancel(self) -> None:
         """Ask all pilots to finish what they have in hand."""
         for process in self._processes():
