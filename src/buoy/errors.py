@@ -20,6 +20,7 @@ BuoyError
 
 from __future__ import annotations
 
+import errno
 from typing import TypedDict
 
 __all__ = [
@@ -89,12 +90,26 @@ class ArchiveError(InputError):
     """A zip that cannot be read safely."""
 
 
-class StoreError(BuoyError):
-    """The store refused or failed; `retry` tells whether trying again can help."""
+_FULL = {
+    "ENOSPC", "EDQUOT", "507", "InsufficientStorage", "QuotaExceeded", "XMinioStorageFull",
+    "XMinioAdminBucketQuotaExceeded",
+}  # fmt: skip
 
-    def __init__(self, message: str, hint: str = "", *, retry: bool = False) -> None:
+
+class StoreError(BuoyError):
+    """The store refused or failed; `retry` tells whether trying again can help.
+
+    `code` is what the store or the system calls it, such as SlowDown or ENOSPC, if it has a word for it.
+    """
+
+    def __init__(self, message: str, hint: str = "", *, retry: bool = False, code: str = "") -> None:
         super().__init__(message, hint)
-        self.retry = retry
+        self.retry, self.code = retry, code
+
+    @property
+    def full(self) -> bool:
+        """Whether there is no room: it can pass, but not before somebody makes some."""
+        return self.code in _FULL
 
 
 class MissingError(StoreError):
@@ -153,13 +168,12 @@ def as_buoy_error(error: BaseException, where: str) -> BuoyError:
     if isinstance(error, BuoyError):
         return error
     if isinstance(error, OSError) and error.errno is not None:
-        return StoreError(f"{where}: {error.strerror or error}", _os_hint(error), retry=True)
+        code = errno.errorcode.get(error.errno, "")
+        return StoreError(f"{where}: {error.strerror or error}", _os_hint(error), retry=True, code=code)
     return JobError(f"{where}: {type(error).__name__}: {error}", "this is a fault of buoy: please report it")
 
 
 def _os_hint(error: OSError) -> str:
-    import errno
-
     return {
         errno.ENOSPC: "the disk is full: free some space, then run it again",
         errno.EDQUOT: "the disk quota is used up: free some space, then run it again",

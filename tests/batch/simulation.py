@@ -62,6 +62,8 @@ class Faults:
     vanishes: float = 0.0
     #: Create-only puts overwrite.
     conditions_ignored: bool = False
+    #: The coordinator knows it, and gives the work.
+    assigned: bool = False
     twins: bool = False
     coordinators: int = 1
     #: The engine can tell which pilots have ended.
@@ -386,7 +388,7 @@ class Game:
         name = f"pilot-{len(self.pilots)}"
         pilot = Pilot(
             self.ledger(), self.world, self.world.random, PlayedRunner(self.world, name), PlayedRows(),
-            name=name, encode=encode, pace=PACE,
+            name=name, encode=encode, pace=PACE, assigned=self.world.faults.assigned,
         )  # fmt: skip
         self.running[name] = pilot
         self.pilots[name] = self.world.start(name, pilot.run)
@@ -395,6 +397,7 @@ class Game:
         coordinator = Coordinator(
             self.ledger(), self.world, self.world.random, PlayedEngine(self),
             name=f"coordinator-{len(self.coordinators)}", rows=self.bounds[-1], pace=PACE, finish=self._finish,
+            assigns=self.world.faults.assigned,
         )  # fmt: skip
         self.coordinators.append(self.world.start("coordinator", coordinator.run))
 

@@ -126,7 +126,7 @@ def test_the_probe_sees_that_conditions_are_ignored(area: Area, monkeypatch: pyt
         Area, "get", lambda self, key, start=0, stop=None, etag="": get(self, key, start=start, stop=stop)
     )
     caps = probe(area)
-    assert not caps.trusted
+    assert not caps.create_only
     assert not caps.pinned_reads
 
 

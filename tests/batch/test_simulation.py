@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -18,6 +19,7 @@ from buoy.batch.coordinator import Coordinator
 from buoy.batch.lease import LeaseWatch
 from buoy.batch.ledger import Created, Ledger, Record
 from buoy.batch.seal import Seal, make_seal
+from buoy.batch.view import View
 
 ROWS = 10
 BOUNDS = (0, 4, 7, 9, 10)
@@ -127,6 +129,63 @@ def test_results_are_right_on_a_store_that_ignores_conditions() -> None:
             assert result == EXPECTED or b"killer" in result, told(outcome, seed, faults)
 
 
+ASSIGNED = Faults(conditions_ignored=True, assigned=True)
+#: Faults in which no process dies or stands still, so that each key keeps its one writer.
+ASSIGNED_QUIET = {
+    "quiet": (ASSIGNED, 60),
+    "noise": (replace(ASSIGNED, refused=0.05, unheard=0.05, late=0.03, twice=0.03, behind=30), 400),
+    "signals": (replace(ASSIGNED, signalled=True, unheard=0.02), 200),
+}
+ASSIGNED_KILLS = {
+    "kills": (replace(ASSIGNED, killed=0.01), 400),
+    "kills nobody tells of": (replace(ASSIGNED, killed=0.01, tells_dead=False), 300),
+    "stalls": (replace(ASSIGNED, stalled=0.02), 300),
+    "two coordinators": (replace(ASSIGNED, coordinators=2, killed=0.005, unheard=0.03), 300),
+    "everything": (
+        replace(
+            ASSIGNED, refused=0.04, unheard=0.04, late=0.02, twice=0.02, behind=20, stalled=0.005, killed=0.005,
+            twins=True, coordinators=2, tells_dead=False, signalled=True,
+        ),
+        400,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ASSIGNED_QUIET)
+def test_nothing_is_overwritten_where_work_is_given_though_the_store_would(name: str) -> None:
+    faults, number = ASSIGNED_QUIET[name]
+    for seed in seeds_of(f"assigned {name}", number):
+        outcome = play(seed, faults, BOUNDS)
+        assert faults_of(outcome.objects, ROWS, decode) == [], told(outcome, seed, faults)
+        assert {key for key in outcome.world.overwritten if not key.startswith("hb/")} == set(), told(
+            outcome, seed, faults
+        )
+        assert outcome.results == [EXPECTED], told(outcome, seed, faults)
+        if faults is ASSIGNED:
+            assert sorted(row for _, row in outcome.world.looked) == list(range(ROWS)), f"seed {seed}"
+
+
+@pytest.mark.parametrize("name", ASSIGNED_KILLS)
+def test_work_that_is_given_comes_to_its_end_whatever_dies(name: str) -> None:
+    faults, number = ASSIGNED_KILLS[name]
+    for seed in seeds_of(f"assigned {name}", number):
+        try:
+            outcome = play(seed, faults, BOUNDS)
+        except BaseException as error:
+            raise AssertionError(f"seed {seed} of {faults}") from error
+        assert faults_of(outcome.objects, ROWS, decode, lossy=True) == [], told(outcome, seed, faults)
+        for result in outcome.results:
+            assert result == EXPECTED or b"killer" in result, told(outcome, seed, faults)
+
+
+def test_a_row_that_kills_everybody_costs_that_row_alone_where_work_is_given() -> None:
+    for seed in seeds_of("assigned poison", 60):
+        outcome = play(seed, replace(ASSIGNED, poison=5), (0, 8, 10))
+        assert faults_of(outcome.objects, ROWS, decode) == [], f"seed {seed}"
+        rows = {row: status for row, status, _ in decode(outcome.results[0])}
+        assert rows == {row: "failed" if row in (5, 9) else "ok" for row in range(ROWS)}, f"seed {seed}"
+
+
 def test_a_seed_plays_the_same_run_again() -> None:
     faults, _ = WORLDS["everything"]
     first, second = play(7, faults, BOUNDS), play(7, faults, BOUNDS)
@@ -186,13 +245,18 @@ def splits_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "announce", lambda ledger, parts: None)
 
 
+def gives_a_cell_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(View, "claimed", lambda self, cell, epoch: None)
+
+
 MUTANTS = [
+    (gives_a_cell_twice, Faults(conditions_ignored=True, assigned=True)),
     (overwrites_fin, Faults(stalled=0.02)),
     (forgets_its_nonce, Faults(unheard=0.1)),
     (seals_what_it_has, Faults()),
     (takes_everybody_for_dead, Faults()),
     (never_halves, Faults(poison=5)),
-    (gives_up_at_once, Faults(killed=0.02)),
+    (gives_up_at_once, Faults(killed=0.04)),
     (drops_what_was_begun, Faults(signalled=True)),
     (splits_without_a_word, Faults(signalled=True)),
 ]

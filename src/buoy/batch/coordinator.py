@@ -14,6 +14,7 @@ from typing import Any
 from buoy.batch import failpoint
 from buoy.batch.clock import Clock
 from buoy.batch.control import Control, Order
+from buoy.batch.division import Assigner
 from buoy.batch.engines import PilotEngine
 from buoy.batch.layout import DONE, Cell, chain_key
 from buoy.batch.ledger import Ledger
@@ -36,6 +37,7 @@ class Coordinator:
         finish: merges what the seal says and writes the results; what it gives becomes `done.json`.
         show: is told the progress at every look.
         look_s: between two looks.
+        assigns: whether it gives the cells to the pilots, since the store cannot be trusted.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Coordinator:
         finish: Callable[[Seal], dict[str, Any]],
         show: Callable[[Progress], None] = lambda _: None,
         look_s: float = 2.0,
+        assigns: bool = False,
     ) -> None:
         self.name, self._about = name, about or {}
         self._ledger, self._clock, self._random, self._engine = ledger, clock, random, engine
@@ -60,6 +63,7 @@ class Coordinator:
         self._overview = Overview(ledger, clock, pace.lease_s)
         self._view = self._overview.view
         self._wants = Supply(clock)
+        self._assigner = Assigner(ledger, self._view, random) if assigns else None
         self._epoch = 0
         #: What keeps the engine from running as many pilots as it should.
         self._waits = ""
@@ -77,6 +81,8 @@ class Coordinator:
             if self._ledger.read(chain_key("coord", self._epoch + 1)) is not None:
                 return Ending.SUPERSEDED
             self._bury()
+            if self._assigner is not None:
+                self._assigner.collect()
             self._overview.read(mend=True)
             self._show(self._overview.progress(order, self._row_count, self._waits))
             if self._ledger.read(DONE) is not None:
@@ -90,6 +96,8 @@ class Coordinator:
             if order.state == "paused":
                 return Ending.PAUSED
             self._supply(order)
+            if self._assigner is not None:
+                self._assigner.hand_out(order.pilots)
             self._clock.sleep(self._random.uniform(0.8, 1.0) * self._look_s)
 
     def _take_over(self) -> None:
@@ -107,7 +115,8 @@ class Coordinator:
         """Tell everybody of the pilots that the engine knows to have ended."""
         with self._asking():
             for name in self._engine.dead(self._view.watch.silent()):
-                self._ledger.create(f"gone/{name}", {"by": self.name})
+                if self._ledger.read(f"gone/{name}") is None:  # else it has said so itself
+                    self._ledger.create(f"gone/{name}", {"by": self.name})
 
     def _sealed(self) -> Seal | None:
         """The seal, made if everything is there for it."""

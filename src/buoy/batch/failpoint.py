@@ -16,7 +16,7 @@ __all__ = ["NAMES", "Name", "reach"]
 Name = Literal[
     "pilot.claim", "pilot.claimed", "pilot.item", "pilot.beat", "pilot.attempt", "pilot.stored", "pilot.committed",
     "coord.spec", "coord.shard", "coord.manifest", "coord.plan", "coord.epoch", "coord.submit", "coord.complete",
-    "coord.seal", "coord.merge", "coord.done",
+    "coord.seal", "coord.merge", "coord.done", "giver.claim", "giver.fin",
 ]  # fmt: skip
 NAMES: tuple[str, ...] = Name.__args__  # type: ignore[attr-defined]
 

@@ -9,6 +9,8 @@
     coord/000001                  chain of coordinators; the highest number rules
     slot/003-0001                 a pilot holds slot 3
     claim/<cell>-0001             a pilot works on the cell; epoch 2 is a claim after the first one expired
+    assign/<pilot>/000001         only where the store cannot be trusted: the next cell of that pilot
+    answer/<cell>-0001            only there: how the pilot with that claim would end the cell
     hb/<pilot>                    heartbeat: the only object that is ever overwritten
     gone/<pilot>                  the pilot has ended, for certain: nobody needs to wait for its lease
     att/<cell>-0001-<pilot>-..    result rows of one attempt
@@ -33,6 +35,8 @@ __all__ = [
     "SEAL",
     "SPEC",
     "Cell",
+    "answer_key",
+    "assign_key",
     "chain_key",
     "claim_key",
     "parse_claim",
@@ -85,9 +89,19 @@ def claim_key(cell: Cell, epoch: int) -> str:
     return f"claim/{cell.id}-{epoch:04d}"
 
 
+def answer_key(cell: Cell, epoch: int) -> str:
+    """What the pilot with that claim has to say."""
+    return f"answer/{cell.id}-{epoch:04d}"
+
+
+def assign_key(pilot: str, number: int) -> str:
+    """What a pilot is given as its cell of that number, from 1."""
+    return f"assign/{pilot}/{number:06d}"
+
+
 def parse_claim(key: str) -> tuple[Cell, int]:
-    """Cell and epoch of a claim's key."""
-    cell, _, epoch = key.removeprefix("claim/").rpartition("-")
+    """Cell and epoch of the key of a claim, or of the answer to it."""
+    cell, _, epoch = key.rpartition("/")[2].rpartition("-")
     return Cell.parse(cell), int(epoch)
 
 

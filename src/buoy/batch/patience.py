@@ -29,12 +29,14 @@ class Patience:
         #: Requests that were made, and those of them that had to be made again.
         self.requests = self.retries = 0
         self.spent_s = 0.0
+        #: The retries by what the store said.
+        self.causes: dict[str, int] = {}
 
     def call(self, request: Callable[[], T]) -> T:
         """Make a request.
 
         Raises:
-            StoreError: it is refused, or fails for too long.
+            StoreError: it is refused, there is no room, or it fails for too long.
         """
         began_s, wait_s = self.clock.monotonic(), _FIRST_WAIT_S
         while True:
@@ -43,10 +45,12 @@ class Patience:
             try:
                 return request()
             except StoreError as error:
-                if not error.retry or self.clock.monotonic() - began_s > self._patience_s:
+                cause = error.code or "no answer"
+                if not error.retry or error.full or self.clock.monotonic() - began_s > self._patience_s:
                     raise
             finally:
                 self.spent_s += self.clock.monotonic() - asked_s
             self.retries += 1
+            self.causes[cause] = self.causes.get(cause, 0) + 1
             self.clock.sleep(self.random.uniform(0.0, wait_s))
             wait_s = min(wait_s * 2, _LONGEST_WAIT_S)

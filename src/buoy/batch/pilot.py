@@ -1,14 +1,15 @@
 """A pilot: one process of whatever engine, which pulls cells until there are none, or its time is over.
 
     take a slot, else leave
-    pick a cell: a free one, else one whose claim has expired     claim/<cell>-<epoch>    create-only
+    take a cell: a free one, else one whose claim has expired     claim/<cell>-<epoch>    create-only
     run its rows, beating meanwhile                               hb/<pilot>              overwritten
     store the rows                                                att/...                 unique key
     end the cell                                                  fin/<cell>              create-only
 
 What a pilot does after it was taken for dead stays without effect: `fin` has one creator. A cell that has
 killed two pilots is halved; a single row that has killed three is a failed row. All waits are on the pilot's own
-clock, and all is done in one thread, so that a test can play every order of events.
+clock, and all is done in one thread, so that a test can play every order of events. On a store that cannot be
+trusted the coordinator does what is said of slot, claim and `fin` here, see `division`.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ from msgspec import Struct
 from buoy.batch import failpoint
 from buoy.batch.clock import Clock
 from buoy.batch.control import Control
-from buoy.batch.fin import Attempt, Part, commit, halves, split
+from buoy.batch.division import Assigned, Claimed, Division
+from buoy.batch.fin import Attempt, Part, halves, split
 from buoy.batch.layout import Cell, claim_key
 from buoy.batch.lease import LeaseWatch
 from buoy.batch.ledger import Ledger
-from buoy.batch.slots import Slots
 from buoy.batch.view import View
 from buoy.errors import BuoyError, StoreError
 
@@ -38,6 +39,8 @@ __all__ = ["Done", "Ending", "Pace", "Pilot", "Rows", "Runner"]
 _HALVE_AFTER, _GIVE_UP_AFTER = 2, 3
 #: The breaker looks at so many of the last objects, and not before it has seen so many.
 _BREAKER_WINDOW, _BREAKER_LEAST = 500, 200
+#: A pilot that is given no work for so many leases leaves: there is no coordinator.
+_ALONE = 10.0
 
 
 class Pace(Struct, frozen=True, kw_only=True):
@@ -101,6 +104,7 @@ class Ending(StrEnum):
     CANCELLED = "cancelled"
     NO_SLOT = "no slot"
     SUPERSEDED = "superseded"
+    ALONE = "nobody gives work"
 
 
 class Pilot:
@@ -110,6 +114,7 @@ class Pilot:
         name: unique, with a random part: engines start twins.
         encode: from what was done, in row order, to the bytes of an attempt.
         facts: what to tell of itself in heartbeats (host, pid, job).
+        assigned: whether cells are given by the coordinator, since the store cannot be trusted.
     """
 
     def __init__(
@@ -124,16 +129,20 @@ class Pilot:
         encode: Callable[[Sequence[Done]], bytes],
         pace: Pace,
         facts: dict[str, Any] | None = None,
+        assigned: bool = False,
     ) -> None:
         self.name = name
         self._ledger, self._clock, self._random = ledger, clock, random
         self._runner, self._rows, self._encode = runner, rows, encode
         self._pace, self._facts = pace, facts or {}
         self._control = Control(ledger)
-        self._view = View(ledger, LeaseWatch(clock, pace.lease_s))
-        self._slots = Slots(ledger, self._view.watch, name)
+        self._cells: Division = (
+            Assigned(ledger, name)
+            if assigned
+            else Claimed(ledger, View(ledger, LeaseWatch(clock, pace.lease_s)), random, name)
+        )
         self._recent: deque[str] = deque(maxlen=_BREAKER_WINDOW)
-        self._began_s = self._beaten_s = self._looked_s = self._refreshed_s = float("-inf")
+        self._began_s = self._beaten_s = self._looked_s = self._worked_s = float("-inf")
         self._stop = False
         self._doing: dict[str, Any] = {}
         self._sequence = self.done = self.wasted = 0
@@ -153,45 +162,29 @@ class Pilot:
         try:
             self._beat()
             order = self._control.look()
-            if order.state == "running" and not self._slots.take(order.pilots, self._wait):
+            if order.state == "running" and not self._cells.enter(order.pilots, self._wait):
                 return Ending.NO_SLOT
             return self._work()
         finally:
             self._leave()
 
     def _work(self) -> Ending:
+        self._worked_s = self._clock.monotonic()
         while True:
             self._look()
             if (ending := self._ending()) is not None:
                 return ending
-            picked = self._pick()
-            if picked is None:
-                if self._view.planned is not None and not self._view.open:
-                    return Ending.DONE
+            taken = self._cells.take()
+            if taken is not None:
+                self._take(*taken)
+                self._doing = {}
+                self._worked_s = self._clock.monotonic()
+            elif self._cells.over():
+                return Ending.DONE
+            elif self._cells.waits_aloud and self._clock.monotonic() - self._worked_s > _ALONE * self._pace.lease_s:
+                return Ending.ALONE
+            else:
                 self._wait()
-                continue
-            cell, epoch = picked
-            failpoint.reach("pilot.claim")
-            if not self._ledger.create(claim_key(cell, epoch), {"pilot": self.name}).won:
-                self._view.claimed(cell, epoch)
-                continue
-            failpoint.reach("pilot.claimed")
-            self._view.claimed(cell, epoch)
-            if epoch > 1 and self._ledger.read(f"fin/{cell.id}") is not None:  # the listing was behind
-                self._view.end(cell)
-                continue
-            self._take(cell, epoch)
-            self._doing = {}
-
-    def _pick(self) -> tuple[Cell, int] | None:
-        now_s = self._clock.monotonic()
-        fresh = now_s - self._refreshed_s < self._pace.lease_s / 2
-        if fresh and self._view.free():
-            self._view.refresh_claims()
-        if not fresh or not self._view.free():
-            self._view.refresh()
-            self._refreshed_s = now_s
-        return self._view.pick(self._random)
 
     def _take(self, cell: Cell, epoch: int) -> None:
         """Work on a cell that is ours, and end it."""
@@ -199,8 +192,7 @@ class Pilot:
         began_s = self._clock.monotonic()
         self._doing = {"cell": cell.id, "epoch": epoch, "done": 0, "rows": cell.rows}
         if deaths >= _HALVE_AFTER and cell.rows > 1:
-            commit(self._ledger, cell, halves(cell))
-            self._view.end(cell)
+            self._cells.end(cell, epoch, halves(cell))
             return
         if deaths >= _GIVE_UP_AFTER:
             done = [self._runner.killer(row) for row in self._rows.read(cell.start, cell.stop)]
@@ -210,13 +202,19 @@ class Pilot:
             return
         stop = done[-1].row + 1
         failpoint.reach("pilot.attempt")
-        attempt = self._store(cell, epoch, done, self._clock.monotonic() - began_s)
+        try:
+            attempt = self._store(cell, epoch, done, self._clock.monotonic() - began_s)
+        except StoreError as error:
+            if not error.full:
+                raise
+            self.wasted += len(done)
+            self._pause(str(error))
+            return
         failpoint.reach("pilot.stored")
         parts = [Part(cell.start, cell.stop, attempt)] if stop == cell.stop else split(cell, stop, attempt)
-        if not commit(self._ledger, cell, parts):
+        if not self._cells.end(cell, epoch, parts):
             self.wasted += len(done)
         failpoint.reach("pilot.committed")
-        self._view.end(cell)
         self._longest_s = max(self._longest_s, self._clock.monotonic() - began_s)
 
     def _deaths(self, cell: Cell, epoch: int) -> int:
@@ -304,7 +302,9 @@ class Pilot:
 
     def _wait(self) -> bool:
         """Let a moment pass; `False` if there is a reason not to wait for anything any more."""
-        self._clock.sleep(self._random.uniform(0.5, 1.0) * self._pace.idle_s)
+        self._clock.sleep(self._random.uniform(0.5, 1.0) * self._pace.idle_s * (0.25 if self._cells.waits_aloud else 1))
+        if self._cells.waits_aloud and self._clock.monotonic() - self._beaten_s >= self._pace.idle_s:
+            self._beat()
         self._look()
         return self._ending() is None
 

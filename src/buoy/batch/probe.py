@@ -1,6 +1,7 @@
 """What a store really does, found out before a run relies on it. The answer becomes the run's `caps.json`.
 
-Whatever it says, results stay right (see `seal`): without create-only puts work may only be done twice.
+Whatever it says, results stay right (see `seal`). Where create-only puts cannot be trusted, the coordinator gives the
+cells to the pilots (see `division`), so that work is not done twice either.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from msgspec import Struct
 
 from buoy.batch.area import Area
+from buoy.batch.layout import CAPS
+from buoy.batch.ledger import Ledger
 from buoy.errors import ChangedError, ExistsError, StoreError
 
-__all__ = ["Caps", "probe"]
+__all__ = ["Caps", "probe", "trusted"]
 
 _RACERS, _RACES = 32, 8
 
@@ -31,10 +34,11 @@ class Caps(Struct, frozen=True, kw_only=True):
     #: A part of an object can be read.
     ranges: bool
 
-    @property
-    def trusted(self) -> bool:
-        """Whether pilots may claim by themselves."""
-        return self.create_only and self.create_race
+
+def trusted(ledger: Ledger) -> bool:
+    """Whether the probe of the run has found that pilots may claim by themselves."""
+    record = ledger.read(CAPS)
+    return record is None or bool(record["create_only"] and record["create_race"])
 
 
 def probe(area: Area) -> Caps:

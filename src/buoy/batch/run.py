@@ -27,7 +27,7 @@ from buoy.batch.merge import merge, span_of
 from buoy.batch.overview import Progress
 from buoy.batch.pattern import KeyPattern
 from buoy.batch.pilot import Ending
-from buoy.batch.probe import probe
+from buoy.batch.probe import probe, trusted
 from buoy.batch.report import crate, make_report
 from buoy.batch.seal import Seal
 from buoy.batch.spec import Spec
@@ -123,6 +123,7 @@ def coordinate(
     coordinator = Coordinator(
         ledger, clock, SystemRandom(), engine,
         name=name, about=about, rows=index.rows, pace=spec.pace, finish=finish, show=show, look_s=look_s,
+        assigns=not trusted(ledger),
     )  # fmt: skip
     return coordinator.run()
 

@@ -40,13 +40,13 @@ class View:
             self.add(Cell.parse(each.key.removeprefix("new/")))
         for each in self._ledger.names("void/"):
             self.void(Cell.parse(each.key.removeprefix("void/")))
-        for each in self._ledger.names("fin/", self._after("fin/")):
+        for each in self._ledger.names("fin/", self.after("fin/")):
             self.end(Cell.parse(each.key.removeprefix("fin/")))
         self.refresh_claims()
 
     def refresh_claims(self) -> None:
         """List the claims only."""
-        for each in self._ledger.names("claim/", self._after("claim/")):
+        for each in self._ledger.names("claim/", self.after("claim/")):
             self.claimed(*parse_claim(each.key))
 
     def add(self, cell: Cell) -> bool:
@@ -94,17 +94,28 @@ class View:
         cell, epoch = lost[random.randrange(len(lost))]
         return cell, epoch + 1
 
+    def holders(self) -> set[str]:
+        """The pilots that have the latest claims of open cells."""
+        return {self._holder(cell, epoch) for cell, epoch in self._claims.items()}
+
     @property
     def claims(self) -> int:
         """How many of the open cells are claimed."""
         return len(self._claims)
 
+    def after(self, prefix: str) -> str:
+        """Where a listing has to begin: what comes before is about cells that have ended."""
+        return f"{prefix}{min(self.open).start:012d}" if self.open else f"{prefix}~"
+
     def _expired(self, cell: Cell, epoch: int) -> bool:
+        return self.watch.expired(f"{cell.id}-{epoch}", self._holder(cell, epoch))
+
+    def _holder(self, cell: Cell, epoch: int) -> str:
         claim = f"{cell.id}-{epoch:04d}"
         if claim not in self._pilots:
             record = self._ledger.read(f"claim/{claim}")
             self._pilots[claim] = str(record["pilot"]) if record else ""  # the store has lost it: its age decides
-        return self.watch.expired(f"{cell.id}-{epoch}", self._pilots[claim])
+        return self._pilots[claim]
 
     def _dropped(self, random: Random) -> tuple[Cell, int] | None:
         """An old claim whose pilot lives and works on something else: the store has lost its `fin`.
@@ -122,9 +133,6 @@ class View:
         cell, epoch = old[random.randrange(len(old))]
         beat = self._ledger.read(f"hb/{self._pilots[f'{cell.id}-{epoch:04d}']}")
         return (cell, epoch) if beat is not None and beat["doing"].get("cell") != cell.id else None
-
-    def _after(self, prefix: str) -> str:
-        return f"{prefix}{min(self.open).start:012d}" if self.open else f"{prefix}~"
 
     def _read_plan(self) -> None:
         record = self._ledger.read(PLAN)

@@ -29,6 +29,7 @@ from buoy.batch.manifest import ManifestRows
 from buoy.batch.patience import Patience
 from buoy.batch.pattern import KeyPattern
 from buoy.batch.pilot import Pilot
+from buoy.batch.probe import trusted
 from buoy.batch.rows import Liner, encode
 from buoy.batch.runner import ItemRunner
 from buoy.batch.spec import Spec, check_model
@@ -110,8 +111,9 @@ def main(arguments: list[str]) -> int:
         return 1
     pace = spec.pace if options.budget is None else msgspec.structs.replace(spec.pace, budget_s=options.budget)
     pilot = Pilot(
-        ledger, clock, random, runner, ManifestRows(ledger), name=name, encode=encode, pace=pace, facts=_facts()
-    )
+        ledger, clock, random, runner, ManifestRows(ledger), name=name, encode=encode, pace=pace, facts=_facts(),
+        assigned=not trusted(ledger),
+    )  # fmt: skip
     signal.signal(signal.SIGTERM, lambda *_: pilot.stop())
     signal.signal(signal.SIGINT, lambda *_: pilot.stop())
     try:

@@ -14,6 +14,7 @@ from buoy.cli.batch_engine import Choice, choose, engine_options, last_choice, o
 from buoy.cli.batch_filters import base_of, filters_of, options
 from buoy.cli.group import FAILED_INPUTS
 from buoy.cli.talk import say
+from buoy.errors import StoreError
 
 if TYPE_CHECKING:
     from buoy.batch.pilot import Pace
@@ -116,6 +117,11 @@ def _coordinate(spec: Spec, home: Any, found: Found, choice: Choice, workers: in
             ending = coordinate(
                 spec, home, found, engine, about=choice, share=share, pilots=workers, show=display.show, look_s=look_s
             )
+        except StoreError as error:
+            if error.retry and not error.full:
+                raise
+            say(f"stopped: {error}; once that is mended, the same command goes on")
+            return PAUSED
         except KeyboardInterrupt:
             display.leave()
             say(f"the workers go on; watch them: buoy batch watch {home.where}/{spec.run}")

@@ -390,9 +390,9 @@ class S3Store:
             return ExistsError(f"{where} is there already")
         message = f"{where}: {response['Error'].get('Message') or 'refused'} ({code})"
         if status == 409 and code != "BucketAlreadyExists":
-            return _Conflict(message, "try again", retry=True)
+            return _Conflict(message, "try again", retry=True, code=code)
         again = code in _AGAIN or status >= 500 or status == 429
-        return StoreError(message, _HINTS.get(code, "try again" if again else ""), retry=again)
+        return StoreError(message, _HINTS.get(code, "try again" if again else ""), retry=again, code=code)
 
 
 class _Conflict(StoreError):
