@@ -59,6 +59,19 @@ def test_a_service_comes_from_manifest_and_site(functions: Path) -> None:
     }
 
 
+def test_a_service_of_pilots_comes_from_them_too(functions: Path) -> None:
+    assert service(functions / "tiny", variant="batch") == {
+        "name": "tiny-batch",
+        "cpu": "0.5",
+        "memory": "512Mi",
+        "image": "registry.example.org/sea/tiny-batch:1.2-b3",
+        "script": "../script.sh",
+        "log_level": "CRITICAL",
+        "file_stage_in": True,
+        "environment": {"Variables": {"BUOY_MODEL": "tiny"}},
+    }
+
+
 def test_an_exposed_service_comes_from_them_too(functions: Path) -> None:
     site = msgspec.structs.replace(SITE, scale=(0, 3), rewrite_target=False)
     assert service(functions / "tiny", site, "exposed") == {
@@ -267,7 +280,7 @@ def test_the_script_is_posix_shell_and_hands_its_exit_code_on(tmp_path: Path) ->
 
 def test_the_command_writes_what_differs_and_checks_it(functions: Path) -> None:
     folder = functions.parent / "fdl"
-    models = [folder / model / f"{variant}.yaml" for model in ("other", "tiny") for variant in ("async", "exposed")]
+    models = [folder / model / f"{variant}.yaml" for model in ("other", "tiny") for variant in fdl.VARIANTS]
     files = [folder / "script.sh", *models]
     run = CliRunner()
     missing = run.invoke(command, ["--check"], standalone_mode=False)

@@ -30,6 +30,7 @@ from buoy.batch.patience import Patience
 from buoy.batch.pattern import KeyPattern
 from buoy.batch.pilot import Pilot
 from buoy.batch.probe import trusted
+from buoy.batch.pointer import job_host
 from buoy.batch.rows import Liner, encode
 from buoy.batch.runner import ItemRunner
 from buoy.batch.spec import Spec, check_model
@@ -84,6 +85,8 @@ def pilot_name() -> str:
     pod = os.environ.get("BUOY_POD_UID", "")
     host = "".join(letter for letter in socket.gethostname().lower() if letter.isalnum())[:20] or "host"
     host = pod_host(pod) if pod else host
+    job = os.environ.get("BUOY_PILOT_JOB", "")
+    host = job_host(job) if job else host
     return f"{host}.{os.getpid()}.{started}.{SystemRandom().getrandbits(32):08x}"
 
 

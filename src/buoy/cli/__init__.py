@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 __all__ = ["main"]
@@ -11,6 +12,10 @@ def main() -> None:
     """Run `buoy`: exit code 0 done, 1 an error of ours, 2 wrong usage, 3 finished with failed inputs."""
     if sys.argv[1:] == ["function"]:
         # What OSCAR starts for every picture: not even the parser of the command line is loaded.
+        if os.environ.get("EVENT", "").startswith("eyJidW95LmJhdGNo"):  # buoy.batch.pointer.MARK
+            from buoy.cli.batch_pilot import become_pilot
+
+            become_pilot(os.environ["EVENT"])
         from buoy.function import run as function
 
         function()

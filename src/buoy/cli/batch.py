@@ -62,8 +62,8 @@ def batch() -> None:
 @_Json
 def run(
     model: str, source: str, out: str, key_pattern: str, every: float, workers: int, max_hours: float | None,
-    engine: str, image: str, namespace: str, again: int, item_timeout: float, dry_run: bool, as_json: bool,
-    listed: str | None, new_since: str | None, **chosen: Any,
+    engine: str, image: str, namespace: str, service: str, cluster: str, again: int,
+    item_timeout: float, dry_run: bool, as_json: bool, listed: str | None, new_since: str | None, **chosen: Any,
 ) -> int:  # fmt: skip
     """Run MODEL over SOURCE, a folder or s3://bucket/prefix.
 
@@ -91,7 +91,7 @@ def run(
         ),
         pace=_pace(max_hours),
     )
-    home, choice = Home(out), choose(engine, image, namespace)
+    home, choice = Home(out), choose(engine, image, namespace, service, cluster)
     spec = replace(spec, base=base_of(new_since, spec, home))
     if spec.model.maturity == "demo":
         say(f"{spec.model.name}: demo weights, draw no conclusions from the results")

@@ -29,12 +29,19 @@ _BUDGET_S = 1500.0
 
 _OPTIONS = (
     click.option(
-        "--engine", type=click.Choice(["local", "kubernetes"]), default="local", show_default=True,
+        "--engine", type=click.Choice(["local", "kubernetes", "oscar"]), default="local", show_default=True,
         help="What runs the workers.",
     ),
     click.option("--image", envvar="BUOY_BATCH_IMAGE", default="", help="On Kubernetes: of the pods."),
     click.option(
         "--namespace", envvar="BUOY_BATCH_NAMESPACE", default="", help="On Kubernetes.  [default: the context's]"
+    ),
+    click.option(
+        "--service", envvar="BUOY_BATCH_SERVICE", default="", help="On OSCAR: that runs them.  [default: MODEL-batch]"
+    ),
+    click.option(
+        "--cluster", envvar="BUOY_BATCH_CLUSTER", default="",
+        help="An OSCAR that oscar-cli knows.  [default: BUOY_URL, else oscar-cli's default]",
     ),
 )  # fmt: skip
 
@@ -46,7 +53,7 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def choose(engine: str, image: str, namespace: str) -> Choice:
+def choose(engine: str, image: str, namespace: str, service: str, cluster: str) -> Choice:
     """What the options say.
 
     Raises:
@@ -54,6 +61,8 @@ def choose(engine: str, image: str, namespace: str) -> Choice:
     """
     if engine == "local":
         return {"kind": engine}
+    if engine == "oscar":
+        return {"kind": engine, "service": service, "cluster": cluster}
     if not image:
         raise UsageError("no image for the pods", "give --image; it is made by: scripts/image MODEL batch")
     named = {name: os.environ.get(f"BUOY_BATCH_{name.upper()}", "") for name in ("secret", "account")}
@@ -74,12 +83,11 @@ def open_engine(choice: Choice, spec: Spec, home: Home, pilots: int) -> PilotEng
     Raises:
         UsageError: what it needs is not installed, or is not found.
     """
+    if choice["kind"] == "oscar":
+        _check_places(spec, home)
+        return _oscar(choice, spec, home)
     if choice["kind"] == "kubernetes":
-        for place in (spec.source, home.where):
-            if not place.startswith("s3://"):
-                raise UsageError(
-                    f"{place}: pods cannot reach it", "use s3://bucket/prefix for the source and for --out"
-                )
+        _check_places(spec, home)
         from buoy.batch.engines.kube_api import KubeApi
         from buoy.batch.engines.kube_job import PilotJob
         from buoy.batch.engines.kubernetes import KubernetesEngine
@@ -97,6 +105,29 @@ def open_engine(choice: Choice, spec: Spec, home: Home, pilots: int) -> PilotEng
     from buoy.batch.engines.local import LocalEngine
 
     return LocalEngine(home.where, spec.run, pilots, _log(spec.run))
+
+
+def _check_places(spec: Spec, home: Home) -> None:
+    for place in (spec.source, home.where):
+        if not place.startswith("s3://"):
+            raise UsageError(f"{place}: pods cannot reach it", "use s3://bucket/prefix for the source and for --out")
+
+
+def _oscar(choice: Choice, spec: Spec, home: Home) -> PilotEngine:
+    from buoy.batch.engines.oscar import Beats, OscarEngine
+    from buoy.batch.engines.oscar_api import OscarApi, find_cluster
+    from buoy.batch.pointer import Pointer
+    from buoy.batch.run import open_ledger
+
+    ledger, needs = open_ledger(home, spec.run), _needs(spec)
+
+    def beats() -> Beats:
+        gone = [each.key.removeprefix("gone/") for each in ledger.names("gone/")]
+        return Beats({each.key.removeprefix("hb/"): each.etag for each in ledger.names("hb/")}, gone)
+
+    api = OscarApi(find_cluster(choice["cluster"]), choice["service"] or f"{spec.model.name}-batch")
+    pilot = Pointer(home.where, spec.run, "", None if spec.pace.budget_s else _BUDGET_S, needs.cpu)
+    return OscarEngine(api, pilot, needs, beats, fresh_s=6 * spec.pace.look_s)
 
 
 def share_of(choice: Choice, spec: Spec, cores: int, pilots: int) -> float:

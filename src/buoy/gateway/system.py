@@ -187,6 +187,8 @@ def _status(node: Node) -> dict[str, Any]:
     used_milli = min(cores_milli, round(psutil.cpu_percent() / 100 * cores_milli))
     used_bytes = min(memory, memory - min(memory, psutil.virtual_memory().available))
     free_milli, free_bytes = cores_milli - used_milli, memory - used_bytes
+    asked_milli, asked_bytes = _asked(node)
+    asked_milli, asked_bytes = min(cores_milli, asked_milli), min(memory, asked_bytes)
     host = socket.gethostname()
     buckets = node.store.buckets()
     return {
@@ -196,22 +198,30 @@ def _status(node: Node) -> dict[str, Any]:
                 "cpu": {
                     "total_free_cores": free_milli,
                     "max_free_on_node_cores": free_milli,
-                    "total_schedulable_cores": free_milli,
-                    "total_schedulable_on_node_cores": free_milli,
+                    "total_schedulable_cores": cores_milli - asked_milli,
+                    "total_schedulable_on_node_cores": cores_milli - asked_milli,
                 },
                 "memory": {
                     "total_free_bytes": free_bytes,
                     "max_free_on_node_bytes": free_bytes,
-                    "total_schedulable_bytes": free_bytes,
-                    "max_schedulable_on_node_bytes": free_bytes,
+                    "total_schedulable_bytes": memory - asked_bytes,
+                    "max_schedulable_on_node_bytes": memory - asked_bytes,
                 },
                 "gpu": {"total_gpu": 0},
             },
             "nodes": [
                 {
                     "name": host,
-                    "cpu": {"capacity_cores": cores_milli, "usage_cores": used_milli},
-                    "memory": {"capacity_bytes": memory, "usage_bytes": used_bytes},
+                    "cpu": {
+                        "capacity_cores": cores_milli,
+                        "usage_cores": used_milli,
+                        "request_cores": asked_milli,
+                    },
+                    "memory": {
+                        "capacity_bytes": memory,
+                        "usage_bytes": used_bytes,
+                        "request_bytes": asked_bytes,
+                    },
                     "gpu": 0,
                     "is_interlink": False,
                     "status": "Ready",
@@ -252,6 +262,15 @@ def _status(node: Node) -> dict[str, Any]:
             }
         ],
     }
+
+
+def _asked(node: Node) -> tuple[int, int]:
+    """Thousandths of cores and bytes that the definitions ask for of the jobs that run."""
+    running = [(service, node.state.counts(service.name)["Running"]) for service in tuple(node.services.values())]
+    return (
+        sum(number * service.cpu_milli for service, number in running),
+        sum(number * service.memory_bytes for service, number in running),
+    )
 
 
 def _first_pages(node: Node, buckets: list[str]) -> int:
