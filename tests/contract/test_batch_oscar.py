@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import pytest
 
 from batch.checker import faults_of
 from buoy.batch.area import Area, open_area
+from buoy.batch.control import Control
 from buoy.batch.engines.oscar import Beats, OscarEngine
 from buoy.batch.engines.oscar_api import Cluster, OscarApi, Refused
 from buoy.batch.pointer import Pointer
@@ -63,6 +66,14 @@ def reach(gateway: Gateway) -> dict[str, str]:
 
 
 @pytest.fixture
+def api_of(reach: dict[str, str]) -> Iterator[Callable[[str], OscarApi]]:
+    """Makes the API of a service, closed in the end."""
+    with ExitStack() as stack:
+        cluster = Cluster(reach["BUOY_URL"], reach["BUOY_USER"], reach["BUOY_PASSWORD"])
+        yield lambda service: stack.enter_context(closing(OscarApi(cluster, service)))
+
+
+@pytest.fixture
 def bucket(reach: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Area:
     for name, value in reach.items():
         monkeypatch.setenv(name, value)
@@ -81,15 +92,21 @@ def create(gateway: Gateway, model: Path, reach: dict[str, str], name: str, **fi
     """A service as batch.yaml makes it, with the keys in its secrets."""
     secrets = {key: value for key, value in reach.items() if key.startswith("BUOY_S3_")}
     environment = {"variables": {"BUOY_MODEL": str(model)}, "secrets": secrets}
-    options = {"cpu": "1.0", "memory": "1Gi", "input": [], "output": [], "file_stage_in": True, **fields}
-    gateway.create(name, SCRIPT, environment=environment, **options)
+    options = {
+        "cpu": "1.0",
+        "memory": "1Gi",
+        "input": [],
+        "output": [],
+        "file_stage_in": True,
+        "script": SCRIPT,
+        **fields,
+    }
+    gateway.create(name, environment=environment, **options)
     return name
 
 
 def fill(bucket: Area, folder: Path, number: int) -> None:
     """Small pictures in a bucket, one of a hundred broken."""
-    from concurrent.futures import ThreadPoolExecutor
-
     source = make_source(folder, min(number, 2000))
     paths = sorted(source.rglob("*.png"))
     contents = [(str(path.relative_to(source)), path.read_bytes()) for path in paths]
@@ -175,13 +192,13 @@ def test_twenty_thousand_objects_come_through_three_kills_on_both_engines_with_t
 def test_a_paused_run_goes_on_with_the_engine_that_it_had(
     model: Path, gateway: Gateway, bucket: Area, service: str, tmp_path: Path
 ) -> None:
-    fill(bucket, tmp_path / "source", 600)
+    fill(bucket, tmp_path / "source", 1000)
     run = on_oscar(model, bucket, service)
     assert run.run("--dry-run").returncode == 0
-    run.plan(*range(0, 600, 50), 600)
+    run.plan(*range(0, 1000, 50), 1000)
     command = run.start()
     run.wait_until("claim/")
-    assert run.say("pause", run.out).returncode == 0
+    Control(run.ledger).give("paused", by="the test")
     told = command.communicate(timeout=120)
     assert command.returncode == 4, told[1]
     until(lambda: not pilots(run))
@@ -190,7 +207,7 @@ def test_a_paused_run_goes_on_with_the_engine_that_it_had(
     resumed = run.say("resume", run.out)
     assert resumed.returncode == 3, resumed.stderr
     assert len(gateway.jobs(service)) > before
-    assert faults_of(run.objects(), 600, decode_attempt) == []
+    assert faults_of(run.objects(), 1000, decode_attempt) == []
     assert run.report()["wasted_objects"] == 0
 
 
@@ -253,11 +270,10 @@ def test_an_event_that_points_to_a_run_makes_a_pilot_that_stops_within_seconds(
 
 
 def test_jobs_are_known_by_their_names_deleted_one_by_one_and_not_started_twice(
-    gateway: Gateway, reach: dict[str, str], model: Path
+    gateway: Gateway, reach: dict[str, str], model: Path, api_of: Callable[[str], OscarApi]
 ) -> None:
     name = create(gateway, model, reach, "sleepers", cpu="0.1", memory="16Mi", script="sleep 600\n")
-    cluster = Cluster(reach["BUOY_URL"], reach["BUOY_USER"], reach["BUOY_PASSWORD"])
-    api = OscarApi(cluster, name)
+    api = api_of(name)
     needs = Needs(cpu=0.1, memory="16Mi")
 
     def engine(run: str) -> OscarEngine:
@@ -279,10 +295,10 @@ def test_jobs_are_known_by_their_names_deleted_one_by_one_and_not_started_twice(
 
 
 def test_workers_that_never_begin_are_not_started_for_ever(
-    gateway: Gateway, reach: dict[str, str], model: Path
+    gateway: Gateway, reach: dict[str, str], model: Path, api_of: Callable[[str], OscarApi]
 ) -> None:
     name = create(gateway, model, reach, "stillborn", cpu="0.1", memory="16Mi", script="true\n")
-    api = OscarApi(Cluster(reach["BUOY_URL"], reach["BUOY_USER"], reach["BUOY_PASSWORD"]), name)
+    api = api_of(name)
     needs = Needs(cpu=0.1, memory="16Mi")
     engine = OscarEngine(api, Pointer("s3://b/out", "run", ""), needs, lambda: Beats({}, ()), fresh_s=0.1)
     engine.submit(4)
@@ -294,8 +310,8 @@ def test_workers_that_never_begin_are_not_started_for_ever(
     assert len(gateway.jobs(name)) == 4
 
 
-def test_a_service_that_is_not_there_is_named(reach: dict[str, str]) -> None:
-    api = OscarApi(Cluster(reach["BUOY_URL"], reach["BUOY_USER"], reach["BUOY_PASSWORD"]), "nowhere")
+def test_a_service_that_is_not_there_is_named(api_of: Callable[[str], OscarApi]) -> None:
+    api = api_of("nowhere")
     with pytest.raises(Refused, match="nowhere") as told:
         api.submit("x", "nowhere-1")
     assert not told.value.retry

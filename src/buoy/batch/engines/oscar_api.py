@@ -116,6 +116,10 @@ class OscarApi:
             if refused.status != 404:
                 raise
 
+    def close(self) -> None:
+        """Let the connections go."""
+        self._http.close()
+
     def _secret(self) -> str:
         if not self._token:
             self._token = str(self._ask("GET", f"/system/services/{self.service}").json()["token"])
