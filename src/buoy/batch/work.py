@@ -29,8 +29,8 @@ from buoy.batch.manifest import ManifestRows
 from buoy.batch.patience import Patience
 from buoy.batch.pattern import KeyPattern
 from buoy.batch.pilot import Pilot
-from buoy.batch.probe import trusted
 from buoy.batch.pointer import job_host
+from buoy.batch.probe import trusted
 from buoy.batch.rows import Liner, encode
 from buoy.batch.runner import ItemRunner
 from buoy.batch.spec import Spec, check_model
