@@ -25,6 +25,9 @@ class Order(NamedTuple):
     by: str = ""
     #: Whether pilots go on even if everything fails the same way.
     anyway: bool = False
+    #: What the run may take in all, see `budget`.
+    max_hours: float | None = None
+    max_core_hours: float | None = None
 
 
 class Control:
@@ -41,9 +44,17 @@ class Control:
         return self.order
 
     def give(
-        self, state: State, *, by: str, reason: str = "", pilots: int | None = None, anyway: bool = False
+        self,
+        state: State,
+        *,
+        by: str,
+        reason: str = "",
+        pilots: int | None = None,
+        anyway: bool = False,
+        max_hours: float | None = None,
+        max_core_hours: float | None = None,
     ) -> Order:
-        """Make this the order that rules, unless it rules already.
+        """Make this the order that rules, unless it rules already; what is `None` stays as it was.
 
         Raises:
             UsageError: the run was cancelled, which is for good.
@@ -52,10 +63,18 @@ class Control:
             now = self.look()
             if now.state == "cancelled" and state != "cancelled":
                 raise UsageError("the run was cancelled", "start another one with: buoy batch run --again")
-            wanted = now.pilots if pilots is None else pilots
-            if now.number and (now.state, now.pilots, now.anyway) == (state, wanted, anyway):
+            order = Order(
+                now.number + 1,
+                state,
+                now.pilots if pilots is None else pilots,
+                reason,
+                by,
+                anyway,
+                now.max_hours if max_hours is None else max_hours,
+                now.max_core_hours if max_core_hours is None else max_core_hours,
+            )
+            if now.number and now._replace(reason="", by="") == order._replace(number=now.number, reason="", by=""):
                 return now
-            order = Order(now.number + 1, state, wanted, reason, by, anyway)
             self._ledger.create(chain_key("ctl", order.number), order._asdict())
 
 

@@ -12,6 +12,7 @@ from random import Random
 from typing import Any
 
 from buoy.batch import failpoint
+from buoy.batch.budget import Budget
 from buoy.batch.clock import Clock
 from buoy.batch.control import Control, Order
 from buoy.batch.division import Assigner
@@ -63,6 +64,7 @@ class Coordinator:
         self._overview = Overview(ledger, clock, pace.lease_s)
         self._view = self._overview.view
         self._wants = Supply(clock)
+        self._budget = Budget(ledger, beat_s=pace.beat_s, look_s=pace.look_s)
         self._assigner = Assigner(ledger, self._view, random) if assigns else None
         self._epoch = 0
         #: What keeps the engine from running as many pilots as it should.
@@ -84,7 +86,9 @@ class Coordinator:
             if self._assigner is not None:
                 self._assigner.collect()
             self._overview.read(mend=True)
-            self._show(self._overview.progress(order, self._row_count, self._waits))
+            order = self._within_budget(order)
+            beats = self._budget.beats.read()
+            self._show(self._overview.progress(order, self._row_count, self._waits, beats))
             if self._ledger.read(DONE) is not None:
                 return Ending.DONE
             if order.state == "cancelled":
@@ -117,6 +121,11 @@ class Coordinator:
             for name in self._engine.dead(self._view.watch.silent()):
                 if self._ledger.read(f"gone/{name}") is None:  # else it has said so itself
                     self._ledger.create(f"gone/{name}", {"by": self.name})
+
+    def _within_budget(self, order: Order) -> Order:
+        if order.state == "running" and self._view.open and (reason := self._budget.reached(order)):
+            return self._control.give("paused", by=self.name, reason=reason)
+        return order
 
     def _sealed(self) -> Seal | None:
         """The seal, made if everything is there for it."""

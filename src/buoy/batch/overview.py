@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from buoy.batch.clock import Clock
 from buoy.batch.control import Order
+from buoy.batch.eta import left_s
 from buoy.batch.fin import Part, announce, read_parts
 from buoy.batch.layout import Cell
 from buoy.batch.lease import LeaseWatch
-from buoy.batch.ledger import Ledger, tally
+from buoy.batch.ledger import Ledger, Record, tally
 from buoy.batch.seal import Resolved, resolve
 from buoy.batch.view import View
 
@@ -34,6 +35,10 @@ class Progress(NamedTuple):
     pilots: list[str]
     #: What keeps the coordinator from having more of them.
     waits: str = ""
+    #: Within which time it ends in 8 of 10 cases.
+    left_s: tuple[float, float] | None = None
+    #: What each pilot said last.
+    beats: Mapping[str, Record] = {}
 
 
 class Overview:
@@ -46,6 +51,8 @@ class Overview:
         self._counts: dict[str, int] = {}
         self._classes: dict[str, int] = {}
         self._worked_s, self._rows_done = 0.0, 0
+        #: Rows and seconds of the attempts, as they were seen.
+        self._paces: list[tuple[int, float]] = []
 
     def read(self, *, mend: bool) -> None:
         """List what is new, and read the `fin` of every cell that has ended since.
@@ -72,9 +79,10 @@ class Overview:
         """How far the cells have come."""
         return resolve(self.view.planned or [], self._fins, self.view.voided)
 
-    def progress(self, order: Order, rows: int, waits: str = "") -> Progress:
+    def progress(self, order: Order, rows: int, waits: str = "", beats: Mapping[str, Record] | None = None) -> Progress:
         """The figures."""
         view = self.view
+        alive = view.watch.alive()
         return Progress(
             order,
             rows,
@@ -84,8 +92,10 @@ class Overview:
             self._counts,
             self._classes,
             self._worked_s,
-            view.watch.alive(),
+            alive,
             waits,
+            left_s(self._paces, rows - self._rows_done, len(alive)),
+            beats or {},
         )
 
     def _count(self, parts: Sequence[Part]) -> None:
@@ -95,3 +105,4 @@ class Overview:
                 self._classes = tally([self._classes, attempt.classes])
                 self._worked_s += attempt.seconds
                 self._rows_done += part.stop - part.start
+                self._paces.append((part.stop - part.start, attempt.seconds))

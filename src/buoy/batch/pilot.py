@@ -23,6 +23,7 @@ from typing import Any, NamedTuple, Protocol
 from msgspec import Struct
 
 from buoy.batch import failpoint
+from buoy.batch.budget import Budget
 from buoy.batch.clock import Clock
 from buoy.batch.control import Control
 from buoy.batch.division import Assigned, Claimed, Division
@@ -136,6 +137,7 @@ class Pilot:
         self._runner, self._rows, self._encode = runner, rows, encode
         self._pace, self._facts = pace, facts or {}
         self._control = Control(ledger)
+        self._budget = Budget(ledger, beat_s=pace.beat_s / 2, look_s=pace.look_s)
         self._cells: Division = (
             Assigned(ledger, name)
             if assigned
@@ -315,7 +317,11 @@ class Pilot:
             self._beat()
         if now_s - self._looked_s >= self._pace.look_s:
             self._looked_s = now_s
-            self._control.look()
+            order = self._control.look()
+            # One of them asks at a time, so that what a cap costs does not grow with the square of the pilots.
+            ours = order.state == "running" and self._random.random() * order.pilots < 1
+            if ours and (reason := self._budget.reached(order)):
+                self._pause(reason)
 
     def _beat(self) -> None:
         self._beaten_s = self._clock.monotonic()
@@ -329,6 +335,7 @@ class Pilot:
             "wasted": self.wasted,
             "requests": self._ledger.patience.requests,
             "retries": self._ledger.patience.retries,
+            "causes": self._ledger.patience.causes,
             "ledger_s": round(self._ledger.patience.spent_s, 3),
             "doing": self._doing,
         }

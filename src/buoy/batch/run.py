@@ -86,6 +86,7 @@ def prepare(spec: Spec, home: Home, say: Say) -> Found:
 def coordinate(
     spec: Spec, home: Home, found: Found, engine: PilotEngine, *, about: dict[str, str], share: float,
     pilots: int, show: Callable[[Progress], None], look_s: float = 2.0,
+    max_hours: float | None = None, max_core_hours: float | None = None,
 ) -> Ending:  # fmt: skip
     """Plan, start pilots, watch, seal, merge.
 
@@ -99,6 +100,8 @@ def coordinate(
         pilots: at most.
         show: is told the progress.
         look_s: between two looks.
+        max_hours: that the run may take in all; `None` leaves it as it is.
+        max_core_hours: the same, times the cores that workers have.
 
     Raises:
         StoreError: the ledger cannot be read or written, or is damaged.
@@ -108,8 +111,9 @@ def coordinate(
     failpoint.reach("coord.plan")
     name = f"{socket.gethostname()}-{os.getpid()}-{ledger.nonce()[:8]}"
     control = Control(ledger)
-    if control.look().number == 0 or (control.order.state == "running" and control.order.pilots != pilots):
-        control.give("running", by=name, pilots=pilots)
+    if control.look().state == "running":
+        control.give("running", by=name, pilots=pilots, max_hours=max_hours, max_core_hours=max_core_hours,
+                     anyway=control.order.anyway)  # fmt: skip
 
     def finish(seal: Seal) -> dict[str, Any]:
         place = f"{spec.run}.{seal.digest}"

@@ -114,8 +114,8 @@ def main(arguments: list[str]) -> int:
         return 1
     pace = spec.pace if options.budget is None else msgspec.structs.replace(spec.pace, budget_s=options.budget)
     pilot = Pilot(
-        ledger, clock, random, runner, ManifestRows(ledger), name=name, encode=encode, pace=pace, facts=_facts(),
-        assigned=not trusted(ledger),
+        ledger, clock, random, runner, ManifestRows(ledger), name=name, encode=encode, pace=pace,
+        facts=_facts(options.share), assigned=not trusted(ledger),
     )  # fmt: skip
     signal.signal(signal.SIGTERM, lambda *_: pilot.stop())
     signal.signal(signal.SIGINT, lambda *_: pilot.stop())
@@ -129,8 +129,9 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _facts() -> dict[str, Any]:
-    return {"host": socket.gethostname(), "pid": os.getpid(), "job": os.environ.get("JOB_UUID", "")}
+def _facts(share: int) -> dict[str, Any]:
+    cores = round(machine.cores() / share, 3)
+    return {"cores": cores, "host": socket.gethostname(), "pid": os.getpid(), "job": os.environ.get("JOB_UUID", "")}
 
 
 if __name__ == "__main__":

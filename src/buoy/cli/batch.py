@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from buoy.cli.batch_caps import cap_options, more_options, raised
 from buoy.cli.batch_engine import Choice, choose, engine_options, last_choice, open_engine, share_of
 from buoy.cli.batch_filters import base_of, filters_of, options
+from buoy.cli.batch_terminal import survive
 from buoy.cli.group import FAILED_INPUTS
 from buoy.cli.talk import say
 from buoy.errors import StoreError
@@ -53,7 +54,7 @@ def batch() -> None:
     show_default=True,
     help="At most; on this machine they share the cores.",
 )
-@click.option("--max-hours", type=click.FloatRange(0.001), help="Workers take no more work after so many hours.")
+@cap_options
 @engine_options
 @click.option("--item-timeout", type=click.FloatRange(0.1), default=120.0, show_default=True,
               help="Seconds after which a picture is a failed one.")  # fmt: skip
@@ -62,7 +63,7 @@ def batch() -> None:
 @_Json
 def run(
     model: str, source: str, out: str, key_pattern: str, every: float, workers: int, max_hours: float | None,
-    engine: str, image: str, namespace: str, service: str, cluster: str, again: int,
+    max_core_hours: float | None, engine: str, image: str, namespace: str, service: str, cluster: str, again: int,
     item_timeout: float, dry_run: bool, as_json: bool, listed: str | None, new_since: str | None, **chosen: Any,
 ) -> int:  # fmt: skip
     """Run MODEL over SOURCE, a folder or s3://bucket/prefix.
@@ -89,49 +90,55 @@ def run(
         handling=Handling(
             item_timeout_s=item_timeout, memory_bytes=int(os.environ.get("BUOY_BATCH_CHILD_MIB") or 0) << 20
         ),
-        pace=_pace(max_hours),
+        pace=_pace(),
     )
     home, choice = Home(out), choose(engine, image, namespace, service, cluster)
     spec = replace(spec, base=base_of(new_since, spec, home))
     if spec.model.maturity == "demo":
         say(f"{spec.model.name}: demo weights, draw no conclusions from the results")
+    survive(spec.run)
     found = prepare(spec, home, say)
     _introduce(spec, home, found, workers, as_json)
     if dry_run:
         return 0
-    return _coordinate(spec, home, found, choice, workers, as_json)
+    caps = {"max_hours": max_hours, "max_core_hours": max_core_hours}
+    return _coordinate(spec, home, found, choice, workers, as_json, **caps)
 
 
-def _coordinate(spec: Spec, home: Any, found: Found, choice: Choice, workers: int, as_json: bool) -> int:
+def _coordinate(
+    spec: Spec, home: Any, found: Found, choice: Choice, workers: int, as_json: bool, **caps: float | None
+) -> int:
     from buoy.batch.pilot import Ending
     from buoy.batch.run import coordinate
     from buoy.cli.batch_display import Display
 
     engine = open_engine(choice, spec, home, workers)
     share = share_of(choice, spec, found.estimate.cores, workers)
-    with Display(found.manifest, as_json=as_json) as display:
-        if hasattr(signal, "SIGHUP"):
-            signal.signal(signal.SIGHUP, lambda *_: display.leave())
+    with Display(found.manifest, spec, home.where, as_json=as_json) as display:
+        survive(spec.run, display.leave)
         look_s = min(2.0, spec.pace.idle_s)
         try:
             ending = coordinate(
-                spec, home, found, engine, about=choice, share=share, pilots=workers, show=display.show, look_s=look_s
-            )
+                spec, home, found, engine, about=choice, share=share, pilots=workers, show=display.show, look_s=look_s,
+                **caps,
+            )  # fmt: skip
         except StoreError as error:
             if error.retry and not error.full:
                 raise
             say(f"stopped: {error}; once that is mended, the same command goes on")
             return PAUSED
         except KeyboardInterrupt:
-            display.leave()
             say(f"the workers go on; watch them: buoy batch watch {home.where}/{spec.run}")
             return 130
     if ending is Ending.DONE:
+        display.conclude()
         return _conclude(found.ledger, as_json)
     order = _order(found.ledger)
     place = f"{home.where}/{spec.run}"
     if ending is Ending.PAUSED:
-        say(f"paused: {order.reason or 'by ' + order.by}; go on with: buoy batch resume {place}")
+        more = " --max-hours N" if "it may take" in order.reason else ""
+        left = f"{display.left:,} of {found.manifest.rows:,} objects are left"
+        say(f"paused: {order.reason or 'by ' + order.by}; {left}; go on with: buoy batch resume {place}{more}")
         return PAUSED
     if ending is Ending.CANCELLED:
         say("cancelled")
@@ -142,10 +149,11 @@ def _coordinate(spec: Spec, home: Any, found: Found, choice: Choice, workers: in
 
 @batch.command()
 @_Run
+@click.option("--prometheus", is_flag=True, help="As Prometheus text on stdout.")
 @_Json
-def status(run: str, as_json: bool) -> int:
-    """Where RUN stands."""
-    return _follow(run, as_json, once=True)
+def status(run: str, prometheus: bool, as_json: bool) -> int:
+    """Where RUN stands, and what each worker does."""
+    return _follow(run, as_json, once=True, prometheus=prometheus)
 
 
 @batch.command()
@@ -167,13 +175,17 @@ def pause(run: str) -> None:
 @_Run
 @click.option("--anyway", is_flag=True, help="Go on even if everything fails the same way.")
 @click.option("--workers", type=click.IntRange(1, 1000), help="Processes.  [default: as before]")
+@more_options
 @_Json
-def resume(run: str, anyway: bool, workers: int | None, as_json: bool) -> int:
+def resume(
+    run: str, anyway: bool, workers: int | None, max_hours: float | None, max_core_hours: float | None, as_json: bool
+) -> int:
     """Go on with RUN."""
     from buoy.batch.run import prepare
 
     home, spec, ledger = _open(run)
-    order, choice = _give(run, "running", anyway=anyway, pilots=workers), last_choice(ledger)
+    caps = raised(ledger, max_hours, max_core_hours)
+    order, choice = _give(run, "running", anyway=anyway, pilots=workers, **caps), last_choice(ledger)
     return _coordinate(spec, home, prepare(spec, home, say), choice, order.pilots, as_json)
 
 
@@ -243,7 +255,8 @@ def _give(run: str, state: Any, **options: Any) -> Any:
     return order
 
 
-def _follow(run: str, as_json: bool, *, once: bool) -> int:
+def _follow(run: str, as_json: bool, *, once: bool, prometheus: bool = False) -> int:
+    from buoy.batch.beats import Beats
     from buoy.batch.clock import SystemClock
     from buoy.batch.control import Control
     from buoy.batch.layout import DONE
@@ -251,18 +264,25 @@ def _follow(run: str, as_json: bool, *, once: bool) -> int:
     from buoy.batch.overview import Overview
     from buoy.cli.batch_display import Display
 
-    _, spec, ledger = _open(run)
+    home, spec, ledger = _open(run)
     clock, control, index = SystemClock(), Control(ledger), read_index(ledger)
     if index is None:
         say("the source is still being listed")
         return 0
-    overview = Overview(ledger, clock, spec.pace.lease_s)
-    with Display(index, as_json=as_json, plain=once) as display:
+    overview, beats = Overview(ledger, clock, spec.pace.lease_s), Beats(ledger, spec.pace.beat_s)
+    with Display(index, spec, home.where, as_json=as_json, plain=once) as display:
         while True:
             order = control.look()
             overview.read(mend=False)
-            display.show(overview.progress(order, index.rows))
-            ended = ledger.read(DONE) is not None or order.state == "cancelled"
+            done = ledger.read(DONE) is not None
+            progress = overview.progress(order, index.rows, beats=beats.read())
+            if prometheus:
+                from buoy.batch.metrics import exposition
+
+                click.echo(exposition(spec.run, progress, done=done), nl=False)
+                return 0
+            display.show(progress, done=done)
+            ended = done or order.state == "cancelled"
             if once or ended:
                 break
             clock.sleep(2.0)
@@ -348,10 +368,9 @@ def _span(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _pace(max_hours: float | None) -> Pace:
+def _pace() -> Pace:
     """How patient the run is. Tests are less patient: `BUOY_BATCH_LEASE_S`."""
     from buoy.batch.pilot import Pace
 
-    budget_s = max_hours * 3600 if max_hours else None
     lease_s = float(os.environ.get("BUOY_BATCH_LEASE_S") or Pace().lease_s)
-    return Pace(lease_s=lease_s, beat_s=lease_s / 4.5, look_s=lease_s / 9, idle_s=lease_s / 18, budget_s=budget_s)
+    return Pace(lease_s=lease_s, beat_s=lease_s / 4.5, look_s=lease_s / 9, idle_s=lease_s / 18)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from buoy.cli.batch_terminal import log_of
 from buoy.errors import UsageError
 
 if TYPE_CHECKING:
@@ -97,14 +97,14 @@ def open_engine(choice: Choice, spec: Spec, home: Home, pilots: int) -> PilotEng
             run=spec.run,
             image=choice["image"],
             needs=_needs(spec),
-            budget_s=None if spec.pace.budget_s else _BUDGET_S,
+            budget_s=_BUDGET_S,
             secret=choice["secret"] or "buoy-batch",
             account=choice["account"],
         )
         return KubernetesEngine(KubeApi(choice["namespace"]), job, fresh_s=spec.pace.look_s)
     from buoy.batch.engines.local import LocalEngine
 
-    return LocalEngine(home.where, spec.run, pilots, _log(spec.run))
+    return LocalEngine(home.where, spec.run, pilots, log_of(spec.run))
 
 
 def _check_places(spec: Spec, home: Home) -> None:
@@ -140,8 +140,3 @@ def _needs(spec: Spec) -> Needs:
     from buoy.manifest import Manifest
 
     return Manifest.load(check_model(spec.model)).needs
-
-
-def _log(run: str) -> Path:
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state) / "buoy" / f"{run}.log"

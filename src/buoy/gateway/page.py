@@ -39,6 +39,7 @@ from buoy.gateway.node import Node
 from buoy.gateway.services import Service
 from buoy.gateway.state import Job
 from buoy.gateway.views import job_view, matches, result_view, service_view
+from buoy.runs import read_notes
 from buoy.web.multipart import Form
 
 __all__ = ["page_routes"]
@@ -65,6 +66,7 @@ def page_routes(node: Node) -> list[BaseRoute]:
         Route("/page/jobs", visitor(sync(page.jobs))),
         Route("/page/jobs/{job}/log", visitor(sync(page.log))),
         Route("/page/jobs/{job}/retry", visitor(sync(page.retry)), methods=["POST"]),
+        Route("/page/runs", visitor(sync(page.runs))),
         Route("/page/results", visitor(sync(page.results))),
         Route("/page/objects/{bucket}/{key:path}", visitor(sync(page.object))),
         Route("/page/upload", visitor(page.upload), methods=["POST"]),
@@ -151,6 +153,10 @@ class _Page:
         )
         counts = self._node.state.counts(service)
         return compact({"jobs": [job_view(job) for job in found], "counts": counts, "seq": seq})
+
+    def runs(self, request: Request, _: bytes) -> Response:
+        """The batch runs that were started or looked at by this machine's user, the latest first."""
+        return compact({"runs": read_notes()})
 
     def log(self, request: Request, _: bytes) -> Response:
         """What a job wrote so far."""

@@ -36,6 +36,7 @@ const query = (values) => new URLSearchParams(Object.entries(values).filter(([, 
 const json = async (path) => (await ask(path)).json();
 
 export const services = () => json("/page/services");
+export const runs = () => json("/page/runs");
 export const jobs = (wanted) => json(`/page/jobs?${query(wanted)}`);
 export const results = (wanted) => json(`/page/results?${query(wanted)}`);
 export const log = async (job) => (await ask(`/page/jobs/${encodeURIComponent(job)}/log`)).text();

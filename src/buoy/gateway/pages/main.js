@@ -7,13 +7,15 @@ import { Jobs } from "./jobs.js";
 import { listen } from "./live.js";
 import { clearNotice, linkState, notice } from "./notice.js";
 import { idOf } from "./records.js";
+import { Runs } from "./runs.js";
 import { Services } from "./services.js";
 import { Uploads } from "./upload.js";
 
-const VIEWS = ["pictures", "jobs", "services"];
+const VIEWS = ["pictures", "jobs", "services", "runs"];
 
 const chosen = () => services.chosen;
 const jobs = new Jobs(chosen);
+const runs = new Runs();
 const gallery = new Gallery((job) => jobs.openLog(job));
 const counters = new Counters(chosen);
 const uploads = new Uploads(chosen, (record) => gallery.open(idOf(record)));
@@ -63,12 +65,13 @@ function showView(event) {
   const wanted = location.hash.replace("#/", "");
   const view = VIEWS.includes(wanted) ? wanted : "pictures";
   VIEWS.forEach((name) => { byId(name).hidden = name !== view; });
-  byId("chooser").classList.toggle("aside", view === "services");
+  byId("chooser").classList.toggle("aside", view === "services" || view === "runs");
   document.querySelectorAll("nav a").forEach((link) => {
     if (link.dataset.view === view) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   });
   jobs.visible(view === "jobs");
+  runs.visible(view === "runs");
   if (event) scrollTo(0, 0);
 }
 
