@@ -3,6 +3,8 @@ from __future__ import annotations
 import pytest
 
 from batch.model import Variant, explore
+from batch.slot_model import Variant as SlotVariant
+from batch.slot_model import explore as explore_slots
 
 SOUND = {
     "one coordinator": Variant(attempts=4),
@@ -36,3 +38,16 @@ def test_every_merge_has_every_row_once_and_two_merges_are_equal(name: str) -> N
 def test_a_broken_protocol_is_caught(name: str) -> None:
     variant, violation = BROKEN[name]
     assert violation in explore(variant).violation
+
+
+def test_no_more_pilots_work_than_there_are_slots_but_for_those_taken_for_dead() -> None:
+    for misjudged in (0, 1, 2):
+        report = explore_slots(SlotVariant(misjudged=misjudged))
+        assert report.full
+        assert report.most == 2 + misjudged
+        assert report.states > 100
+
+
+@pytest.mark.parametrize("variant", [SlotVariant(conditions=False), SlotVariant(epochs=False)])
+def test_broken_slots_are_caught(variant: SlotVariant) -> None:
+    assert explore_slots(variant).most > variant.slots

@@ -20,7 +20,10 @@ How it works, on one page:
     the results from that list alone: the same seal gives the same bytes. A retry is a run of the failed rows, whose
     results are laid over those of the run below (`overlay`); a catch-up is a run of what is new since (`since`).
 7.  What people say (pause, resume, cancel, how many pilots) is the chain `ctl/`, which pilots obey by themselves. A
-    pilot that finds something fatal (wrong credentials, other weights) or that nearly everything fails pauses the run.
+    pilot that finds something fatal (wrong credentials, other weights, no room), that nearly everything fails, or that
+    the heartbeats add up to more than the run may take (`budget`) pauses the run.
+8.  On a store whose create-only puts cannot be trusted (`probe`) the coordinator does what is said of claim and `fin`
+    in 3 for the pilots (`division`): then every key has one writer.
 
 Safety rests on 3 and 6, and does not need the store's conditions to hold: tests/batch/model.py visits every order of
 events, tests/batch/simulation.py plays this very code against lost replies, stale listings, stalls and kills.

@@ -27,6 +27,9 @@ from buoy.errors import JobError
 
 __all__ = ["Coordinator"]
 
+#: So many pilots, and four for each that may work at once, are started without any effect before the run pauses.
+_FRUITLESS = 20
+
 
 class Coordinator:
     """See the module.
@@ -67,6 +70,8 @@ class Coordinator:
         self._budget = Budget(ledger, beat_s=pace.beat_s, look_s=pace.look_s)
         self._assigner = Assigner(ledger, self._view, random) if assigns else None
         self._epoch = 0
+        #: How far it has come, and how many pilots were started since it came so far.
+        self._progress, self._fruitless = (0, 0), 0
         #: What keeps the engine from running as many pilots as it should.
         self._waits = ""
 
@@ -88,6 +93,7 @@ class Coordinator:
             self._overview.read(mend=True)
             order = self._within_budget(order)
             beats = self._budget.beats.read()
+            self._see_progress(sum(beat["done"] for beat in beats.values()))
             self._show(self._overview.progress(order, self._row_count, self._waits, beats))
             if self._ledger.read(DONE) is not None:
                 return Ending.DONE
@@ -100,6 +106,11 @@ class Coordinator:
             if order.state == "paused":
                 return Ending.PAUSED
             self._supply(order)
+            if self._fruitless > _FRUITLESS + 4 * order.pilots:
+                reason = (
+                    f"{self._fruitless} workers were started one after the other, and none did anything: see their log"
+                )
+                self._control.give("paused", by=self.name, reason=reason)
             if self._assigner is not None:
                 self._assigner.hand_out(order.pilots)
             self._clock.sleep(self._random.uniform(0.8, 1.0) * self._look_s)
@@ -121,6 +132,10 @@ class Coordinator:
             for name in self._engine.dead(self._view.watch.silent()):
                 if self._ledger.read(f"gone/{name}") is None:  # else it has said so itself
                     self._ledger.create(f"gone/{name}", {"by": self.name})
+
+    def _see_progress(self, looked: int) -> None:
+        if (progress := (looked, len(self._view.ended))) != self._progress:
+            self._progress, self._fruitless = progress, 0
 
     def _within_budget(self, order: Order) -> Order:
         if order.state == "running" and self._view.open and (reason := self._budget.reached(order)):
@@ -171,6 +186,7 @@ class Coordinator:
             if wanted.pilots:
                 failpoint.reach("coord.submit")
                 self._engine.submit(wanted.pilots)
+                self._fruitless += wanted.pilots
 
     @contextmanager
     def _asking(self) -> Iterator[None]:
