@@ -31,7 +31,6 @@ __all__ = ["Faults", "Outcome", "World", "play"]
 
 #: Of the 3 s leases of the played runs: long pauses are longer than that.
 PACE = Pace(lease_s=3.0, beat_s=0.7, look_s=0.7, idle_s=0.5)
-_STEPS, _UNTIL_S = 60_000, 3000.0
 
 
 class Killed(BaseException):
@@ -100,6 +99,9 @@ class Task:
 class World:
     """The scheduler, the clock and the store."""
 
+    #: A run that takes more is stuck.
+    most_steps, until_s = 60_000, 3000.0
+
     def __init__(self, seed: int, faults: Faults) -> None:
         self.random = Random(seed)
         self.faults = faults
@@ -157,7 +159,7 @@ class World:
         self.steps += 1
         if not self.live:
             return None
-        if self.failure is None and (self.steps > _STEPS or self.now_s > _UNTIL_S):
+        if self.failure is None and (self.steps > self.most_steps or self.now_s > self.until_s):
             who = [f"{task.name} until {task.wakes_s:.1f}" for task in self.live]
             self.failure = Stuck(f"after {self.steps} steps and {self.now_s:.0f} s: {who}")
         ready = [task for task in self.live if task.wakes_s <= self.now_s]

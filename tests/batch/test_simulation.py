@@ -267,7 +267,7 @@ def test_broken_code_is_caught(
     mutate: Callable[[pytest.MonkeyPatch], None], faults: Faults, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mutate(monkeypatch)
-    monkeypatch.setattr(simulation, "_STEPS", 6000)
+    monkeypatch.setattr(simulation.World, "most_steps", 6000)
     for seed in seeds_of("mutants", 300):
         try:
             outcome = play(seed, faults, BOUNDS)

@@ -1,4 +1,4 @@
-"""`python -m bench [NAME...]`: all measurements, or those named; `serve...` are in `bench.serve`."""
+"""`python -m bench [NAME...]`: all measurements, or those named; `serve` and `batch` are in folders of their own."""
 
 from __future__ import annotations
 
@@ -134,10 +134,10 @@ def main() -> None:
 
         serve(names)
         return
-    if names[0] == "batch.manifest":
-        from bench.batch.manifest import measure
+    if names[0].partition(".")[0] == "batch":
+        from bench.batch.command import main as batch
 
-        measure()
+        batch(names)
         return
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)

@@ -25,6 +25,10 @@ from buoy.batch.view import View
 __all__ = ["Assigned", "Assigner", "Claimed", "Division"]
 
 
+#: All is listed anew after so many leases, even if free cells are known.
+_FRESH_LEASES = 4
+
+
 class Division(Protocol):
     """The cells of one pilot."""
 
@@ -90,7 +94,8 @@ class Claimed:
 
     def _pick(self) -> tuple[Cell, int] | None:
         now_s, lease_s = self._ledger.clock.monotonic(), self._view.watch.lease_s
-        fresh = now_s - self._refreshed_s < lease_s / 2
+        # While there are free cells nothing else has to be known; it is listed rarely, so that listings stay short.
+        fresh = now_s - self._refreshed_s < _FRESH_LEASES * lease_s
         if fresh and self._view.free():
             self._view.refresh_claims()
         if not fresh or not self._view.free():

@@ -18,8 +18,8 @@ from buoy.batch.runner import ItemRunner
 
 __all__ = ["Estimate", "estimate", "sample_rows"]
 
-#: Where in the manifest samples are taken, and how many objects in all.
-_SPOTS, _SAMPLE = 16, 240
+#: Where in the manifest samples are taken, and how many objects in all: a twentieth, since they are looked at twice.
+_SPOTS, _LEAST, _MOST, _SHARE = 16, 48, 240, 20
 _LONGEST_S = 20.0
 _RESAMPLES = 400
 
@@ -51,9 +51,10 @@ class _Timed(NamedTuple):
 
 def sample_rows(rows: ManifestRows, index: Index, random: Random) -> list[Row]:
     """Objects from places that are spread over the manifest, a few neighbours from each."""
-    if index.todo <= _SAMPLE:
-        return [row for row in rows.read(0, min(index.rows, 20 * _SAMPLE)) if not row.fate][:_SAMPLE]
-    each, found = _SAMPLE // _SPOTS, set[Row]()
+    most = max(_LEAST, min(_MOST, index.todo // _SHARE))
+    if index.todo <= most:
+        return [row for row in rows.read(0, min(index.rows, 20 * most)) if not row.fate][:most]
+    each, found = most // _SPOTS, set[Row]()
     for spot in range(_SPOTS):
         start = min(index.rows - 1, int((spot + random.random()) * index.rows / _SPOTS))
         near = rows.read(start, min(index.rows, start + 40 * each))

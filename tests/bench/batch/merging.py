@@ -1,0 +1,111 @@
+"""Merging a sealed run: rows a second, and the memory that it takes, in a process of its own.
+
+python -m bench.batch.merging FOLDER        merges the run that lies there
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+from random import Random
+
+from bench.measure import run
+from bench.serve.book import Book
+from buoy.batch.area import Area
+from buoy.batch.clock import SystemClock
+from buoy.batch.fin import Attempt
+from buoy.batch.layout import Cell
+from buoy.batch.ledger import Ledger
+from buoy.batch.merge import merge
+from buoy.batch.pilot import Done
+from buoy.batch.rows import encode
+from buoy.batch.seal import Leaf, make_seal, read_seal
+from buoy.store.folder import FolderStore
+
+__all__ = ["merging"]
+
+#: A million objects; one in four has two findings, one in a hundred failed.
+_CELLS, _CELL_ROWS = 1000, 1000
+
+
+def merging(folder: Path, book: Book) -> None:
+    """Twice, since the same seal has to give the same bytes."""
+    ledger = _ledger(folder)
+    lines = _fill(ledger)
+    digests = []
+    for _ in range(2):
+        took = run([sys.executable, "-m", "bench.batch.merging", str(folder)])
+        digests.append([hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted((folder / "out").iterdir())])
+    book.add("merge", "buoy", lines / took.loop_s, "rows/s", goal=">= 150000",
+             note=f"{lines:,} rows of {_CELLS:,} cells to Parquet and CSV")  # fmt: skip
+    book.add("merge, peak memory", "buoy", took.peak_mib, "MiB", goal="<= 300")
+    book.add("merge, files that differ in a second one", "buoy", digests[0] != digests[1], "", goal="<= 0")
+
+
+def _fill(ledger: Ledger) -> int:
+    """Attempts as pilots write them, and their seal; gives the rows of the table."""
+    chance, leaves, total = Random(3), [], 0
+    for number in range(_CELLS):
+        cell = Cell(number * _CELL_ROWS, (number + 1) * _CELL_ROWS)
+        done = [_done(row, chance) for row in range(cell.start, cell.stop)]
+        stored = ledger.store(f"att/{cell.id}-0001-bench", encode(done))
+        lines = sum(len(each.lines) for each in done)
+        attempt = Attempt(
+            key=stored.key, etag=stored.etag, sha256=stored.sha256, size_bytes=stored.size_bytes, lines=lines,
+            counts={"ok": _CELL_ROWS},
+        )  # fmt: skip
+        leaves.append(Leaf(cell.start, cell.stop, cell.id, attempt))
+        total += lines
+    make_seal(ledger, leaves)
+    return total
+
+
+def _done(row: int, chance: Random) -> Done:
+    key = f"2011/cam{row % 3}/20110101_{row:09d}.jpg"
+    common = {
+        "row": row, "key": key, "item": "", "status": "ok", "time": "2011-01-01T00:00:00Z", "camera": f"cam{row % 3}",
+        "width": 1920, "height": 1080, "size_bytes": 900_000 + row % 1000, "sha256": f"{chance.getrandbits(256):064x}",
+        "etag": f"{chance.getrandbits(128):032x}", "model": "obsea-fish", "version": "0.1.0",
+        "weights_sha256": "0" * 64, "maturity": "demo", "task": "detect", "key_url": key,
+    }  # fmt: skip
+    if row % 100 == 99:
+        failed = {"status": "failed", "error": "InputError", "message": f"{key}: this is no picture", "hint": "look"}
+        return Done(row, "failed", "InputError", [common | failed])
+    if row % 4:
+        return Done(row, "ok", "", [common])
+    boxes = [[chance.random() * 1000 for _ in range(4)] for _ in range(2)]
+    found = [
+        {
+            "label": "fish",
+            "class_id": 0,
+            "score": chance.random(),
+            **dict(zip(("x1", "y1", "x2", "y2"), box, strict=True)),
+        }
+        for box in boxes
+    ]
+    return Done(row, "ok", "", [common | each for each in found])
+
+
+def _ledger(folder: Path) -> Ledger:
+    store = FolderStore(folder)
+    for bucket in ("run", "out"):
+        store.create_bucket(bucket)
+    return Ledger(Area(store, "run"), SystemClock(), Random(1))
+
+
+def _merge(folder: Path) -> None:
+    ledger = _ledger(folder)
+    seal = read_seal(ledger)
+    assert seal
+    began_s = time.perf_counter()
+    merge(ledger, seal, Area(FolderStore(folder), "out"))
+    took_s = time.perf_counter() - began_s
+    print(json.dumps({"loop_s": took_s, "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+
+
+if __name__ == "__main__":
+    _merge(Path(sys.argv[1]))
