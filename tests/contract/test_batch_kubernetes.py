@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing
@@ -362,7 +363,8 @@ def test_a_run_on_kubernetes_has_every_object_once_though_pods_and_coordinator_w
 ) -> None:
     """Takes as long as Kubernetes waits before it starts again what has crashed: ten seconds."""
     cluster.node("reef")
-    assert run.run("--dry-run").returncode == 0
+    known = json.loads(run.run("--dry-run", "--json").stdout)["found"]
+    assert (known["workers"], known["workers_that_fit"]) == (2, 2)
     run.plan(*range(0, 60, 5), 60)
     with player(
         cluster, namespace, {"BUOY_FAILPOINT": "pilot.attempt:2"}, {"BUOY_FAILPOINT": "pilot.attempt:3"}
@@ -383,7 +385,9 @@ def test_a_run_on_kubernetes_has_every_object_once_though_pods_and_coordinator_w
 def test_a_run_on_kubernetes_is_resumed_there_waits_for_room_and_is_cancelled_without_a_coordinator(
     cluster: KubeCluster, namespace: str, run: BatchRun
 ) -> None:
-    assert run.run("--dry-run").returncode == 0
+    found = run.run("--dry-run")
+    assert "on Kubernetes" in found.stderr
+    assert "room for 0 of 2 workers: no node is ready and takes pods" in found.stderr
     run.plan(*range(0, 60, 5), 60)
     told = run.start("--json")
     assert told.stdout is not None

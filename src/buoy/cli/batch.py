@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from buoy.cli.batch_caps import cap_options, more_options, raised
-from buoy.cli.batch_engine import Choice, choose, engine_options, last_choice, open_engine, share_of
+from buoy.cli.batch_engine import Choice, choose, crew_of, engine_options, last_choice, open_engine, share_of
 from buoy.cli.batch_filters import base_of, filters_of, options
 from buoy.cli.batch_terminal import survive
 from buoy.cli.group import FAILED_INPUTS
@@ -98,7 +98,7 @@ def run(
         say(f"{spec.model.name}: demo weights, draw no conclusions from the results")
     survive(spec.run)
     found = prepare(spec, home, say)
-    _introduce(spec, home, found, workers, as_json)
+    _introduce(spec, home, found, choice, workers, as_json)
     if dry_run:
         return 0
     caps = {"max_hours": max_hours, "max_core_hours": max_core_hours}
@@ -210,8 +210,9 @@ def retry(run: str, workers: int, item_timeout: float | None, dry_run: bool, as_
         say("every object has a result: there is nothing to do again")
         return 0
     found = prepare(spec, home, say)
-    _introduce(spec, home, found, workers, as_json)
-    return 0 if dry_run else _coordinate(spec, home, found, last_choice(open_ledger(home, name)), workers, as_json)
+    choice = last_choice(open_ledger(home, name))
+    _introduce(spec, home, found, choice, workers, as_json)
+    return 0 if dry_run else _coordinate(spec, home, found, choice, workers, as_json)
 
 
 @batch.command()
@@ -308,9 +309,11 @@ def _conclude(ledger: Any, as_json: bool) -> int:
     return FAILED_INPUTS if bad else 0
 
 
-def _introduce(spec: Spec, home: Any, found: Found, workers: int, as_json: bool) -> None:
+def _introduce(spec: Spec, home: Any, found: Found, choice: Choice, workers: int, as_json: bool) -> None:
     manifest, estimate = found.manifest, found.estimate
     hours = estimate.total_s / 3600 * estimate.cores
+    crew = crew_of(choice, spec, home, estimate.cores, workers)
+    low_s, high_s = crew.longer * estimate.total_p10_s, crew.longer * estimate.total_p90_s
     facts = {
         "run": f"{home.where}/{spec.run}",
         "objects": manifest.todo,
@@ -326,7 +329,8 @@ def _introduce(spec: Spec, home: Any, found: Found, workers: int, as_json: bool)
         "sampled": estimate.sampled,
         "seconds_per_object": round(estimate.mean_s * estimate.cores, 4),
         "workers": workers,
-        "finish_s": {"p10": round(estimate.total_p10_s, 1), "p90": round(estimate.total_p90_s, 1)},
+        "workers_that_fit": min(workers, crew.fit.pilots),
+        "finish_s": {"p10": round(low_s, 1), "p90": round(high_s, 1)},
         "core_hours": round(hours, 3),
         "keys_read": round(found.matched, 3) if spec.key_pattern else None,
     }
@@ -338,11 +342,12 @@ def _introduce(spec: Spec, home: Any, found: Found, workers: int, as_json: bool)
     say(f"  {manifest.todo:,} objects, {_size(manifest.todo_bytes)}" + "".join(f"; {other}" for other in others))
     for told in manifest.notes.told[:10]:
         say(f"  {told}")
-    low, high = _span(estimate.total_p10_s), _span(estimate.total_p90_s)
     say(
-        f"  {facts['seconds_per_object']:.3f} core seconds for each ({estimate.sampled} tried): {low} to {high} here, "
-        f"{hours:.2f} core hours"
+        f"  {facts['seconds_per_object']:.3f} core seconds for each ({estimate.sampled} tried): {_span(low_s)} to "
+        f"{_span(high_s)} {crew.where}, {hours:.2f} core hours"
     )
+    if crew.fit.pilots < workers:
+        say(f"  room for {crew.fit.pilots} of {workers} workers: {crew.fit.why}")
     if spec.key_pattern:
         say(f"  the key pattern reads {found.matched:.0%} of the keys")
 

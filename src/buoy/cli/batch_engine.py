@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from buoy.cli.batch_terminal import log_of
-from buoy.errors import UsageError
+from buoy.errors import JobError, UsageError
 
 if TYPE_CHECKING:
     from buoy.batch.area import Home
     from buoy.batch.engines import PilotEngine
+    from buoy.batch.fit import Fit
     from buoy.batch.ledger import Ledger
     from buoy.batch.spec import Spec
     from buoy.manifest import Needs
 
-__all__ = ["Choice", "choose", "engine_options", "last_choice", "open_engine", "share_of"]
+__all__ = ["Choice", "Crew", "choose", "crew_of", "engine_options", "last_choice", "open_engine", "share_of"]
 
 #: As it stands in the ledger: `kind`, and what that kind needs.
 Choice = dict[str, str]
@@ -133,6 +134,34 @@ def _oscar(choice: Choice, spec: Spec, home: Home) -> PilotEngine:
 def share_of(choice: Choice, spec: Spec, cores: int, pilots: int) -> float:
     """How many times longer than a machine with so many cores, all of them, one of the pilots takes."""
     return pilots if choice["kind"] == "local" else cores / _needs(spec).cpu
+
+
+class Crew(NamedTuple):
+    """The workers that a run may have now."""
+
+    fit: Fit
+    #: So many times longer than the whole of this machine do they take: as many as fit, one at least.
+    longer: float
+    #: For people.
+    where: str
+
+
+def crew_of(choice: Choice, spec: Spec, home: Home, cores: int, pilots: int) -> Crew:
+    """For how many workers there is room; for none, and why, if the engine does not answer.
+
+    Raises:
+        UsageError: what the engine needs is not installed, or is not found.
+    """
+    from buoy.batch.fit import Fit
+
+    try:
+        fit = open_engine(choice, spec, home, pilots).fit()
+    except JobError as error:
+        fit = Fit(0, str(error))
+    if choice["kind"] == "local":
+        return Crew(fit, 1.0, "here")
+    where = {"kubernetes": "on Kubernetes", "oscar": "on OSCAR"}[choice["kind"]]
+    return Crew(fit, share_of(choice, spec, cores, pilots) / max(1, min(pilots, fit.pilots)), where)
 
 
 def _needs(spec: Spec) -> Needs:
