@@ -22,7 +22,7 @@ from buoy.batch.area import Area, open_area
 from buoy.batch.control import Control
 from buoy.batch.engines.oscar import Beats, OscarEngine
 from buoy.batch.engines.oscar_api import Cluster, OscarApi, Refused
-from buoy.batch.pointer import Pointer
+from buoy.batch.pointer import Pointer, job_host
 from buoy.errors import JobError
 from buoy.fdl import SCRIPT
 from buoy.manifest import Needs
@@ -292,6 +292,34 @@ def test_jobs_are_known_by_their_names_deleted_one_by_one_and_not_started_twice(
     others.cancel()
     api.remove("sleepers-twice")
     assert api.quota() == {}
+
+
+def test_the_cluster_is_asked_only_for_those_whose_heartbeats_stand_still(
+    gateway: Gateway, reach: dict[str, str], model: Path, api_of: Callable[[str], OscarApi]
+) -> None:
+    name = create(gateway, model, reach, "quiet", cpu="0.1", memory="16Mi", script="sleep 600\n")
+    api = api_of(name)
+    asked: list[int] = []
+    etags: dict[str, str] = {}
+    gone: list[str] = []
+    pointer, needs = Pointer("s3://b/out", "run", ""), Needs(cpu=0.1, memory="16Mi")
+    engine = OscarEngine(api, pointer, needs, lambda: Beats(dict(etags), list(gone)), fresh_s=0.0)
+    engine.submit(2)
+    hosts = [job_host(job) for job, _ in api.jobs()]
+    listing = api.jobs
+    api.jobs = lambda: (asked.append(1), listing())[1]  # type: ignore[method-assign]
+    for beat in range(5):
+        etags.update({f"{host}.1.2.3": f"etag {beat}" for host in hosts})
+        assert engine.alive() == 2
+    assert len(asked) == 1  # a coordinator that begins looks once
+    assert engine.alive() == 2
+    assert len(asked) == 2  # nothing has moved
+    gone.append(f"{hosts[0]}.1.2.3")  # its budget was spent, say: the next one may come at once
+    etags[f"{hosts[1]}.1.2.3"] = "another"
+    assert engine.alive() == 1
+    assert len(asked) == 2
+    assert engine.dead([f"{hosts[0]}.1.2.3", f"{hosts[1]}.1.2.3", "host.1.2.3"]) == [f"{hosts[0]}.1.2.3"]
+    engine.cancel()
 
 
 def test_workers_that_never_begin_are_not_started_for_ever(

@@ -58,6 +58,7 @@ class OscarEngine:
         self._open: dict[str, str] = {}
         self._ended: dict[str, str] = {}
         self._begun: set[str] = set()
+        self._gone: set[str] = set()
         self._last: Mapping[str, str] = {}
         self._listed_s = self._seen_s = self._asked_s = self._failed_s = float("-inf")
         self._stillborn = self._tries = 0
@@ -102,6 +103,7 @@ class OscarEngine:
 
     def cancel(self) -> None:
         """Delete the jobs of the run one by one."""
+        self._listed_s = float("-inf")
         self._list()
         for name in list(self._open):
             self._api.remove(name)
@@ -117,8 +119,8 @@ class OscarEngine:
         if begun - self._begun:
             self._stillborn = self._tries = 0
         self._begun |= begun
-        for host in {name.partition(".")[0] for name in beats.gone}:
-            self._end(name for name, each in self._open.items() if each == host)
+        self._gone = {name.partition(".")[0] for name in beats.gone}
+        self._end(name for name, host in self._open.items() if host in self._gone)
         if now_s - self._listed_s < self._fresh_s:
             return
         moving = {name.partition(".")[0] for name, etag in beats.etags.items() if self._last.get(name) != etag}
@@ -127,13 +129,24 @@ class OscarEngine:
         self._last, self._listed_s = dict(beats.etags), now_s
 
     def _list(self) -> None:
-        """Ask for the jobs. One of ours that is not there any more has been deleted."""
-        known = set(self._open)
-        states = {name: state for name, state in self._api.jobs() if name.startswith(self._prefix)}
-        self._open.update({name: job_host(name) for name, state in states.items() if state not in _ENDED})
-        for name in (states.keys() - self._open.keys()) - self._ended.keys():
-            self._ended[name] = job_host(name)
-        self._end(name for name in known if states.get(name, _ENDED[0]) in _ENDED)
+        """Ask for the jobs, the first time for all, then until ours were found: finished ones stay in it for a month.
+
+        One of ours that is not there any more has been deleted. Who has said good-bye may still be ending.
+        """
+        first, missing, states = self._listed_s == float("-inf"), set(self._open), dict[str, str]()
+        for name, state in self._api.jobs():
+            if name.startswith(self._prefix):
+                states[name] = state
+                missing.discard(name)
+            if not first and not missing:
+                break
+        for name, state in states.items():
+            host = job_host(name)
+            if state in _ENDED or host in self._gone:
+                self._ended.setdefault(name, host)
+            else:
+                self._open.setdefault(name, host)
+        self._end(name for name in self._open if name in missing or states.get(name) in _ENDED)
 
     def _end(self, names: Iterable[str]) -> None:
         for name in list(names):
