@@ -24,11 +24,12 @@ from buoy.batch.engines.oscar import Beats, OscarEngine
 from buoy.batch.engines.oscar_api import Cluster, OscarApi, Refused
 from buoy.batch.pointer import Pointer, job_host
 from buoy.errors import JobError
-from buoy.fdl import SCRIPT
-from buoy.manifest import Needs
+from buoy.fdl import SCRIPT, Site, render
+from buoy.manifest import Manifest, Needs
 from support.batch import BatchRun, decode_attempt, make_source
 from support.gateway import Gateway, running, until
 from support.need import program
+from support.supervisor import python, run_supervisor
 from support.tiny import make_model
 
 #: Objects of the long story; 20,000 by hand.
@@ -267,6 +268,28 @@ def test_an_event_that_points_to_a_run_makes_a_pilot_that_stops_within_seconds(
     assert (record["job"], record["wasted"]) == ("job-2", 0)
     assert run.run().returncode == 3
     assert faults_of(run.objects(), 300, decode_attempt) == []
+
+
+def test_the_supervisor_of_oscar_lets_a_pointer_through(
+    model: Path, bucket: Area, reach: dict[str, str], tmp_path: Path
+) -> None:
+    python()
+    fill(bucket, tmp_path / "source", 100)
+    run = a_run(model, bucket, "out")
+    assert run.run("--dry-run").returncode == 0
+    run.plan(0, 50, 100)
+    event = Pointer(run.out, run.name, "job-3", 1500.0, 1.0).encode()
+    (cluster,) = render(Manifest.load(model), Site(), "batch")["functions"]["oscar"]
+    (service,) = cluster.values()
+    service = {**service, "environment": {"Variables": {"BUOY_MODEL": str(model)}}, "input": [], "output": []}
+    store = {name: value for name, value in reach.items() if name.startswith("BUOY_S3_")}
+    # as OSCAR does: the event is in the environment of the job, and the supervisor gets what a shell makes of it
+    spoken = subprocess.run(["/bin/sh", "-c", "echo $EVENT"], env={"EVENT": event}, capture_output=True, text=True)
+    ended = run_supervisor(spoken.stdout, service, SCRIPT, tmp_path, {**store, "EVENT": event, "JOB_UUID": "job-3"})
+    assert ended.returncode == 0, ended.stderr
+    assert len(run.ledger.names("fin/")) == 2, ended.stderr + ended.stdout
+    assert run.run().returncode == 3
+    assert faults_of(run.objects(), 100, decode_attempt) == []
 
 
 def test_jobs_are_known_by_their_names_deleted_one_by_one_and_not_started_twice(
