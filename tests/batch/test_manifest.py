@@ -131,7 +131,10 @@ def test_every_key_comes_through_to_the_tables(
 ) -> None:
     store, bucket = place
     prefix, ledger = f"x{next(numbers)}/", new_ledger(home)
-    wanted = storable([*keys, "y" * 250 + "/" + "z" * 250 + "/" + "\u00e9" * 120], prefix, file=bucket == "source")
+    longest = "/".join(["y" * 250, "\u00e9" * 125, "z" * 250, "\U0001f41f" * 60])
+    longest += "/" + "w" * (1023 - len(f"{prefix}{longest}".encode()))
+    wanted = storable([*keys, longest], prefix, file=bucket == "source")
+    assert len(wanted[-1].encode()) == 1024
     for key in wanted:
         store.put(bucket, key, PICTURE)
     write_manifest(ledger, AreaLister(Area(store, bucket, prefix), Sieve(ANY, prefix), ledger), began_s=0.0)

@@ -139,7 +139,7 @@ class Spec(Struct, frozen=True, kw_only=True):
     @property
     def series(self) -> str:
         """The fingerprint of the runs that do the same with what was new at their time."""
-        return msgspec.structs.replace(self, base=None, listed=None).fingerprint
+        return msgspec.structs.replace(self, base=None, listed=None, again=0).fingerprint
 
     @property
     def run(self) -> str:
