@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from buoy import machine
 from buoy.batch.area import Area
 from buoy.batch.bases import FAILED
 from buoy.batch.ledger import Ledger
@@ -22,7 +23,7 @@ from buoy.batch.tables import arrow, parquet
 
 __all__ = ["File", "merge", "span_of"]
 
-_GROUP_ROWS = 50_000
+_GROUP_ROWS = 25_000
 
 
 class File(NamedTuple):
@@ -107,6 +108,9 @@ class _Output:
         table = table.cast(self._schema).combine_chunks()
         self._parquet.write_table(table, row_group_size=_GROUP_ROWS)
         self._csv.write_table(table)
+        # Attempts come from several threads and leave holes in their heaps, which would grow with the run.
+        machine.give_back()
+        arrow().default_memory_pool().release_unused()
 
     def _file(self, name: str) -> File:
         path = self._folder / name
