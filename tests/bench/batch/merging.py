@@ -42,7 +42,7 @@ def merging(folder: Path, book: Book) -> None:
     digests = []
     for _ in range(2):
         took = run([*command, "merge", str(folder)])
-        digests.append([hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted((folder / "out").iterdir())])
+        digests.append([_digest(path) for path in sorted((folder / "out").iterdir())])
     book.add("merge", "buoy", lines / took.loop_s, "rows/s", goal=">= 150000",
              note=f"{lines:,} rows of {_CELLS:,} cells to Parquet and CSV")  # fmt: skip
     book.add("merge, peak memory", "buoy", took.peak_mib, "MiB", goal="<= 300")
@@ -89,6 +89,11 @@ def _done(row: int, chance: Random) -> Done:
         for box in boxes
     ]
     return Done(row, "ok", "", [common | each for each in found])
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _ledger(folder: Path) -> Ledger:
