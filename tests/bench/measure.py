@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Run", "alternate", "baseline", "report", "run"]
+__all__ = ["Run", "alternate", "baseline", "own_peak_mib", "report", "run"]
 
 
 class Run(NamedTuple):
@@ -40,6 +40,11 @@ def run(command: Sequence[str], env: dict[str, str] | None = None) -> Run:
         raise SystemExit(f"{' '.join(command[:6])} ... ended with {process.returncode}")
     loop = json.loads(output)["loop_s"] if output.startswith(b'{"loop_s"') else wall
     return Run(wall, usage.ru_maxrss / 1024, loop)
+
+
+def own_peak_mib() -> float:
+    """The most resident memory of this process, MiB; `ru_maxrss` has that of whoever started it as well."""
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
 
 
 def baseline(kind: str, model: Path, pictures: Sequence[Path]) -> Run:

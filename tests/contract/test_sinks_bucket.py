@@ -394,7 +394,7 @@ def test_a_full_disk_is_told_counted_and_survived(tmp_path: Path) -> None:
         "{sys.executable}" "{child}" "{tmp_path / "out"}" "{data}" "{report}"
     """
     env = {**os.environ, "PYTHONPATH": str(HERE)}
-    ended = subprocess.run([*command, "/bin/sh", "-c", script], env=env, capture_output=True, text=True, timeout=120)
+    ended = subprocess.run([*command, "/bin/sh", "-c", script], env=env, capture_output=True, text=True, timeout=270)
     if ended.returncode == 99:
         pytest.skip(f"this machine allows no tmpfs in a namespace: {ended.stderr}")
     assert ended.returncode == 0, ended.stderr

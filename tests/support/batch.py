@@ -123,7 +123,7 @@ class BatchRun:
         psutil.wait_procs(list(found.values()), timeout=30)
         return len(found)
 
-    def wait_until(self, prefix: str, number: int = 1, timeout_s: float = 60.0) -> None:
+    def wait_until(self, prefix: str, number: int = 1, timeout_s: float = 180.0) -> None:
         """Wait for so many objects of a kind in the ledger."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:

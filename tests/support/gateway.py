@@ -159,7 +159,7 @@ def service(name: str, script: str = COPY, **fields: Any) -> dict[str, Any]:
     }
 
 
-def until(done: Callable[[], T], timeout_s: float = 30.0, say: Callable[[], object] = str) -> T:
+def until(done: Callable[[], T], timeout_s: float = 120.0, say: Callable[[], object] = str) -> T:
     """Wait for what `done` gives once it is true; what `say` gives explains a failure."""
     deadline = time.monotonic() + timeout_s
     while True:

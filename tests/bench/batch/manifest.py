@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import resource
 import sys
 import tempfile
 import time
@@ -18,7 +17,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from bench.measure import Run, alternate, report, run
+from bench.measure import Run, alternate, own_peak_mib, report, run
 from buoy.batch.area import Area
 from buoy.batch.clock import SystemClock
 from buoy.batch.ledger import Ledger
@@ -74,7 +73,7 @@ def probe(kind: str, keys: int, folder: Path) -> dict[str, Any]:
         rows = write_manifest(ledger, lister, began_s=2e9).rows
     took_s = time.perf_counter() - began_s
     stored = sum(path.stat().st_size for path in folder.rglob("*.parquet"))
-    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak_mib = own_peak_mib()
     return {"loop_s": took_s, "rows": rows, "bytes_per_key": stored / keys, "peak_mib": peak_mib}
 
 

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import resource
 import sys
 import time
 from pathlib import Path
 from random import Random
 
-from bench.measure import run
+from bench.measure import own_peak_mib, run
 from bench.serve.book import Book
 from buoy.batch.area import Area
 from buoy.batch.clock import SystemClock
@@ -110,7 +109,7 @@ def _merge(folder: Path) -> None:
     began_s = time.perf_counter()
     merge(ledger, seal, Area(FolderStore(folder), "out"))
     took_s = time.perf_counter() - began_s
-    print(json.dumps({"loop_s": took_s, "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+    print(json.dumps({"loop_s": took_s, "peak_mib": own_peak_mib()}))
 
 
 if __name__ == "__main__":
