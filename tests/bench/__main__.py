@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from bench.measure import alternate, baseline, report, run
+from bench.measure import alternate, baseline, best_limit, report, run
 from bench.pictures import MODEL, pictures
 from buoy import machine
 from support.gateway import Gateway, start_gateway
@@ -25,20 +25,9 @@ COUNT = 200
 ROUNDS = 5
 
 
-def best_limit(paths: list[Path]) -> str:
-    """The callers x threads that is fastest here, out of those that use all cores."""
-    cores = machine.cores()
-    kinds = [f"{callers}x{cores // callers}" for callers in range(1, cores + 1) if cores % callers == 0]
-    kinds.append(f"{cores + 1}x1")
-    took = alternate(1, **{kind: (lambda kind=kind: baseline(kind, MODEL, paths).loop_s) for kind in kinds})
-    best = min(kinds, key=lambda kind: statistics.median(took[kind]))
-    print(f"limit is {best}: " + ", ".join(f"{kind} {COUNT / took[kind][0]:.1f}/s" for kind in kinds), flush=True)
-    return best
-
-
 def predict(paths: list[Path], folder: Path) -> None:
     """Pictures a second of `buoy predict`, whole processes, start included; and its peak memory."""
-    limit = best_limit(paths)
+    limit = best_limit(MODEL, paths)
     peaks: dict[str, list[float]] = {"plain": [], "buoy": []}
 
     def ours() -> float:
@@ -71,7 +60,7 @@ def cold(paths: list[Path], folder: Path) -> None:
 
 def events(paths: list[Path], folder: Path) -> None:
     """Pictures a second from files dropped into the bucket to results in it, with a warm worker."""
-    limit = best_limit(paths)
+    limit = best_limit(MODEL, paths)
     with start_gateway(folder / "events", functions=MODEL.parent, fdl=CHECKOUT / "fdl") as gateway:
         rounds = 0
 

@@ -12,7 +12,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Run", "alternate", "baseline", "own_peak_mib", "report", "run"]
+from buoy import machine
+
+__all__ = ["Run", "alternate", "baseline", "best_limit", "own_peak_mib", "report", "run"]
 
 
 class Run(NamedTuple):
@@ -61,6 +63,18 @@ def alternate(rounds: int, **candidates: Callable[[], float]) -> dict[str, list[
             if number:
                 taken[name].append(value)
     return taken
+
+
+def best_limit(model: Path, paths: list[Path]) -> str:
+    """The callers x threads that is fastest here, out of those that use all cores."""
+    cores = machine.cores()
+    kinds = [f"{callers}x{cores // callers}" for callers in range(1, cores + 1) if cores % callers == 0]
+    kinds.append(f"{cores + 1}x1")
+    took = alternate(1, **{kind: (lambda kind=kind: baseline(kind, model, paths).loop_s) for kind in kinds})
+    best = min(kinds, key=lambda kind: statistics.median(took[kind]))
+    rates = ", ".join(f"{kind} {len(paths) / took[kind][0]:.1f}/s" for kind in kinds)
+    print(f"limit is {best}: {rates}", flush=True)
+    return best
 
 
 def report(

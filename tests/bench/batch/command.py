@@ -10,15 +10,23 @@ from pathlib import Path
 
 from bench.batch.listing import measure as listing
 from bench.batch.makespan import makespan
-from bench.batch.manifest import measure
+from bench.batch.manifest import measure as manifest
 from bench.batch.merging import merging
 from bench.batch.resume import resume
 from bench.batch.whole import whole
-from bench.serve.book import Book, about_machine
+from bench.book import Book, about_machine
 
 __all__ = ["main"]
 
-PARTS = ("whole", "makespan", "merge", "resume", "manifest", "listing")
+#: Of what was told on the command line, a folder, and the book.
+PARTS: dict[str, Callable[[argparse.Namespace, Path, Book], None]] = {
+    "whole": lambda told, folder, book: whole(folder, book, number=told.pictures, rounds=told.rounds),
+    "makespan": lambda told, folder, book: makespan(book),
+    "merge": lambda told, folder, book: merging(folder, book),
+    "resume": lambda told, folder, book: resume(folder, book),
+    "manifest": lambda told, folder, book: manifest(told.keys, told.rounds),
+    "listing": lambda told, folder, book: listing(rounds=told.rounds),
+}
 
 
 def main(arguments: list[str]) -> None:
@@ -33,18 +41,10 @@ def main(arguments: list[str]) -> None:
     names = [name for part in told.parts for name in _names(parser, part)]
     book = Book()
     book.say(", ".join(f"{key} {value}" for key, value in about_machine().items()))
-    parts: dict[str, Callable[[Path], None]] = {
-        "whole": lambda folder: whole(folder, book, number=told.pictures, rounds=told.rounds),
-        "makespan": lambda folder: makespan(book),
-        "merge": lambda folder: merging(folder, book),
-        "resume": lambda folder: resume(folder, book),
-        "manifest": lambda folder: measure(told.keys, told.rounds),
-        "listing": lambda folder: listing(rounds=told.rounds),
-    }
     for name in names:
         with tempfile.TemporaryDirectory(prefix="buoy-bench-") as folder:
             began_s = time.perf_counter()
-            parts[name](Path(folder))
+            PARTS[name](told, Path(folder), book)
             book.say(f"-- {name} took {time.perf_counter() - began_s:.0f} s")
     if told.json:
         book.write(told.json)

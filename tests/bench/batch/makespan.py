@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batch.simulation import Faults, World
-from bench.serve.book import Book
+from bench.book import Book
 from buoy.batch.area import Area
 from buoy.batch.cells import Costs, plan_bounds
 from buoy.batch.control import Control

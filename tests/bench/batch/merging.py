@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 from random import Random
 
+from bench.book import Book
 from bench.measure import own_peak_mib, run
-from bench.serve.book import Book
 from buoy.batch.area import Area
 from buoy.batch.clock import SystemClock
 from buoy.batch.fin import Attempt

@@ -10,10 +10,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from bench.serve.book import Book
+from bench.book import Book
 from buoy.batch.fin import Attempt, Part, commit
 from buoy.batch.layout import PLAN, Cell, claim_key
 from buoy.batch.ledger import Ledger
+from buoy.store import open_store
 from support.batch import BatchRun
 from support.minio import minio
 from support.tiny import make_model, picture_with_squares, png
@@ -34,8 +35,6 @@ def resume(folder: Path, book: Book) -> None:
             "BUOY_S3_SECRET_KEY": server.secret_key,
         }
         os.environ.update(env)
-        from buoy.store import open_store
-
         open_store(server.endpoint, access_key=server.access_key, secret_key=server.secret_key).create_bucket("out")
         for name, out in (("folder", str(folder / "out")), ("minio", "s3://out/runs")):
             run = BatchRun(model, str(source), out, {"BUOY_BATCH_LEASE_S": "90"})

@@ -8,16 +8,14 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from bench.measure import baseline, run
+from bench.book import Book, alternate
+from bench.measure import baseline, best_limit, run
 from bench.pictures import MODEL, scenes
-from bench.serve.book import Book, alternate
-from buoy import machine
 from buoy.store import open_store
 from support.minio import MinioServer, minio
 
@@ -65,7 +63,7 @@ def whole(folder: Path, book: Book, *, number: int, rounds: int) -> None:
     """Pictures a second, ledger requests for each, and one invocation for each picture beside it."""
     source = _source(folder / "source", number)
     paths = sorted(source.glob("*.jpg"))
-    limit = _best_limit(paths[:200], book)
+    limit = best_limit(MODEL, paths[:200])
     with minio(folder / "minio") as server:
         env = _env(server) | {"XDG_STATE_HOME": str(folder / "state")}
         _upload(server, paths)
@@ -128,19 +126,6 @@ def _split(paths: list[Path]) -> float:
     with ThreadPoolExecutor(2) as pool:
         halves = [pool.submit(baseline, "1x1", MODEL, paths[start::2]) for start in range(2)]
         return max(each.result().loop_s for each in halves)
-
-
-def _best_limit(paths: list[Path], book: Book) -> str:
-    cores = machine.cores()
-    kinds: dict[str, Callable[[], float]] = {
-        kind: (lambda kind=kind: baseline(kind, MODEL, paths).loop_s)  # type: ignore[misc]
-        for kind in (f"1x{cores}", f"{cores}x1", f"{cores + 1}x1")
-    }
-    took = alternate(1, kinds, book)
-    best = min(took, key=lambda kind: took[kind][0])
-    rates = ", ".join(f"{kind} {len(paths) / seconds[0]:.1f}/s" for kind, seconds in took.items())
-    book.say(f"limit is {best}: {rates}")
-    return best
 
 
 def _source(folder: Path, number: int) -> Path:

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from bench.book import Book, about_machine
 from bench.pictures import MODEL, scenes
-from bench.serve.book import Book, about_machine
 from bench.serve.candidates import BUOY
 from bench.serve.large import large
 from bench.serve.latency import batching, latency

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 import yaml
 
+from bench.book import Book, alternate, quantile
 from bench.pictures import scenes
-from bench.serve.book import Book, alternate, quantile
 from bench.serve.candidates import Direct, Service
 from bench.serve.setting import Setting
 

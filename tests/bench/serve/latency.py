@@ -6,12 +6,12 @@ import statistics
 from contextlib import ExitStack
 from dataclasses import replace
 
-from bench.serve.book import Book, alternate, quantile
+from bench.book import Book, alternate, quantile
+from bench.quiet import Watch
 from bench.serve.candidates import Direct
 from bench.serve.load import Seen
 from bench.serve.networks import small_model
 from bench.serve.peak import CLIENTS
-from bench.serve.quiet import Watch
 from bench.serve.setting import Setting
 from buoy import machine
 

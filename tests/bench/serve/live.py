@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bench.serve.book import Book, alternate, quantile
+from bench.book import Book, alternate, quantile
+from bench.quiet import Watch
 from bench.serve.candidates import Service, free_port
 from bench.serve.load import Seen
 from bench.serve.peak import CLIENTS
-from bench.serve.quiet import Watch
 from bench.serve.setting import Setting
 
 __all__ = ["live"]

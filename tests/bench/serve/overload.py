@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import statistics
 
-from bench.serve.book import Book, alternate, quantile
+from bench.book import Book, alternate, quantile
+from bench.quiet import Watch
 from bench.serve.candidates import STARLETTE, Kind
 from bench.serve.load import Seen
 from bench.serve.peak import CLIENTS
-from bench.serve.quiet import Watch
 from bench.serve.setting import Setting
 
 __all__ = ["overload"]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench.serve.book import Book, alternate
+from bench.book import Book, alternate
 from bench.serve.candidates import STARLETTE, STARLETTE_DEFAULT, Direct, Service
 from bench.serve.setting import Setting
 from buoy import machine

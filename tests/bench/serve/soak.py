@@ -11,8 +11,8 @@ from pathlib import Path
 import cv2
 import psutil
 
+from bench.book import Book
 from bench.pictures import scenes
-from bench.serve.book import Book
 from bench.serve.candidates import Service
 from bench.serve.load import Seen
 from bench.serve.setting import Setting

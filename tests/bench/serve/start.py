@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import psutil
 
-from bench.serve.book import Book, alternate
+from bench.book import Book, alternate
 from bench.serve.candidates import STARLETTE, Direct, Kind, Service
 from bench.serve.setting import Setting
 

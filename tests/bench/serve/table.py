@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from bench.serve.book import Entry
+from bench.book import Entry
 
 __all__ = ["tables"]
 

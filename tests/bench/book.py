@@ -12,7 +12,7 @@ import msgspec
 import onnxruntime
 from msgspec import Struct
 
-from bench.serve.quiet import BEARABLE, undisturbed
+from bench.quiet import BEARABLE, undisturbed
 from buoy import machine
 
 __all__ = ["Book", "Entry", "about_machine", "alternate", "quantile"]
