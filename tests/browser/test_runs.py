@@ -45,6 +45,7 @@ def test_a_run_is_seen_while_it_goes_on_and_when_it_is_done(
     expect(card.locator(".pill")).to_have_text("running")
     expect(card).to_contain_text("InputError")
     expect(card).to_contain_text("of 61 objects")
+    expect(card).to_contain_text("demo weights")
     expect(card.locator("dd").filter(has_text=" to ")).to_have_count(1)
     _shoot(tab, f"runs-{width}-running")
     assert command.wait(60) == 3

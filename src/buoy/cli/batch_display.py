@@ -28,7 +28,8 @@ class Display:
 
     def __init__(self, manifest: Index, spec: Spec, place: str, *, as_json: bool, plain: bool = False) -> None:
         self._rows, self._as_json, self._plain = manifest.rows, as_json, plain
-        self._about = {"place": f"{place}/{spec.run}", "source": spec.source, "model": spec.model.name}
+        model = {"model": spec.model.name, "maturity": spec.model.maturity}
+        self._about = {"place": f"{place}/{spec.run}", "source": spec.source, **model}
         self._run = spec.run
         self._noted_s = float("-inf")
         self._facts: dict[str, Any] = {}
@@ -93,8 +94,9 @@ class Display:
             self._said_s = now_s
             eta = facts["eta_s"]
             left = f", {eta['p10']:.0f} to {eta['p90']:.0f} s left" if eta and self.left else ""
+            speed = f", {rate:.1f}/s" if rate else ""  # one look tells none
             print(
-                f"{progress.rows_done:,} of {progress.rows:,} objects, {rate:.1f}/s{left}; {_note(progress)}",
+                f"{progress.rows_done:,} of {progress.rows:,} objects{speed}{left}; {_note(progress)}",
                 file=sys.stderr,
                 flush=True,
             )

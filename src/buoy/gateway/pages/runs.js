@@ -2,6 +2,7 @@
 
 import * as api from "./api.js";
 import { byId, make } from "./dom.js";
+import { DEMO, number } from "./format.js";
 import { tell } from "./notice.js";
 
 const EVERY_MS = 2000;
@@ -9,8 +10,6 @@ const EVERY_MS = 2000;
 const SILENT_S = 60;
 const WORD = { running: "running", paused: "paused", cancelled: "cancelled", done: "done" };
 const KIND = { running: "running", paused: "waiting", cancelled: "failed", done: "done" };
-
-const count = (number) => Number(number).toLocaleString("en");
 
 export class Runs {
   constructor() {
@@ -59,13 +58,14 @@ function card(run) {
       make("span", { class: "pill" }, silent ? "nobody looks after it" : WORD[run.state] ?? run.state),
       make("span", { class: "faint" }, silent ? `last seen ${span(run.age_s)} ago: give the same command again` : run.reason || run.waits || "")),
     name,
-    make("p", { class: "run-bar" }, bar, make("b", {}, `${count(run.done)} of ${count(run.objects)}`), " objects"),
+    run.maturity === "demo" && make("p", { class: "badge demo" }, DEMO),
+    make("p", { class: "run-bar" }, bar, make("b", {}, `${number(run.done)} of ${number(run.objects)}`), " objects"),
     make("dl", {},
       row("Rate", run.objects_per_s ? `${run.objects_per_s} objects/s` : "", run.state === "running"),
       row("Left", run.eta_s && `${span(run.eta_s.p10)} to ${span(run.eta_s.p90)}`, run.state === "running"),
-      row("Workers", count(run.workers?.length ?? 0), run.state === "running"),
-      row("Failed", [...failures, ...fates].map(([what, number]) => `${count(number)} ${what}`).join(", ")),
-      row("Retries", Object.entries(run.retries ?? {}).map(([what, number]) => `${count(number)} ${what}`).join(", ")),
+      row("Workers", number(run.workers?.length ?? 0), run.state === "running"),
+      row("Failed", [...failures, ...fates].map(([what, many]) => `${number(many)} ${what}`).join(", ")),
+      row("Retries", Object.entries(run.retries ?? {}).map(([what, many]) => `${number(many)} ${what}`).join(", ")),
       row("Busy", run.efficiency != null && `${Math.round(run.efficiency * 100)} % of ${span(run.paid_s)} of workers`),
       row("Wasted", run.wasted_percent ? `${run.wasted_percent} % of the work` : ""),
       row("Source", run.source), row("Place", run.place)));

@@ -2,10 +2,9 @@
 
 import * as api from "./api.js";
 import { byId, copyButton, make } from "./dom.js";
-import { baseName } from "./format.js";
+import { DEMO, baseName } from "./format.js";
 import { tell } from "./notice.js";
 
-const DEMO = "demo weights: draw no conclusions";
 
 export class Services {
   /** @param onChosen called with the name when another service is chosen (by the list, or as the first known). */

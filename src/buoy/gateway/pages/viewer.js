@@ -1,7 +1,7 @@
 // The large view: one picture with its findings, the list of them, and the record behind it. Arrow keys turn pages.
 
 import { byId, make } from "./dom.js";
-import { baseName } from "./format.js";
+import { DEMO, baseName } from "./format.js";
 import { colourClass, drawFindings, makePicture, spoken } from "./overlay.js";
 import { findingsShown, idOf } from "./records.js";
 
@@ -84,7 +84,7 @@ export class Viewer {
     const json = make("pre", { tabindex: "0" }, JSON.stringify(record.result, null, 2));
     const name = baseName(record.output_key);
     return [
-      model.maturity === "demo" && make("p", { class: "badge demo" }, "demo weights: draw no conclusions"),
+      model.maturity === "demo" && make("p", { class: "badge demo" }, DEMO),
       findings.length ? table(findings, picture) : make("p", {}, hidden ? "Nothing passes the filter." : "Nothing found."),
       hidden > 0 && findings.length > 0 && make("p", { class: "faint" }, `${hidden} more hidden by the filter`),
       make("dl", {},

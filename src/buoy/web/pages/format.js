@@ -4,6 +4,9 @@ const NUMBER = new Intl.NumberFormat("en");
 const DAY = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "medium" });
 const CLOCK = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
 
+/** What stands wherever results of such weights are shown. */
+export const DEMO = "demo weights: draw no conclusions";
+
 export const number = (value) => NUMBER.format(value);
 
 /** `3 fishes` would be wrong for half of all labels: the noun is given in both forms. */
