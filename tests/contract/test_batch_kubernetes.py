@@ -17,8 +17,9 @@ from kubernetes import utils
 from batch.checker import faults_of
 from buoy.batch.area import Area, open_area
 from buoy.batch.engines.kube_api import Forbidden, KubeApi
-from buoy.batch.engines.kube_job import PilotJob, pod_host
+from buoy.batch.engines.kube_job import PilotJob
 from buoy.batch.engines.kubernetes import KubernetesEngine
+from buoy.batch.naming import place_of
 from buoy.errors import JobError, UsageError
 from buoy.manifest import Needs
 from support.batch import BatchRun, decode_attempt, make_source
@@ -124,7 +125,7 @@ def player(cluster: KubeCluster, namespace: str, *first: dict[str, str]) -> Abst
 
 def pilots_of(pods: list[Any]) -> list[str]:
     """The names of the pilots that run there, as they make them themselves."""
-    return [f"{pod_host(pod.metadata.uid)}.1.170000.0000abcd" for pod in pods]
+    return [f"{place_of(pod.metadata.uid)}.1.170000.0000abcd" for pod in pods]
 
 
 def test_pilots_are_the_indexes_of_a_job_that_the_strictest_cluster_takes(

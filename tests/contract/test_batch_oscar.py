@@ -22,7 +22,8 @@ from buoy.batch.area import Area, open_area
 from buoy.batch.control import Control
 from buoy.batch.engines.oscar import Beats, OscarEngine
 from buoy.batch.engines.oscar_api import Cluster, OscarApi, Refused
-from buoy.batch.pointer import Pointer, job_host
+from buoy.batch.naming import place_of
+from buoy.batch.pointer import Pointer
 from buoy.errors import JobError
 from buoy.fdl import SCRIPT, Site, render
 from buoy.manifest import Manifest, Needs
@@ -328,7 +329,7 @@ def test_the_cluster_is_asked_only_for_those_whose_heartbeats_stand_still(
     pointer, needs = Pointer("s3://b/out", "run", ""), Needs(cpu=0.1, memory="16Mi")
     engine = OscarEngine(api, pointer, needs, lambda: Beats(dict(etags), list(gone)), fresh_s=0.0)
     engine.submit(2)
-    hosts = [job_host(job) for job, _ in api.jobs()]
+    hosts = [place_of(job) for job, _ in api.jobs()]
     listing = api.jobs
     api.jobs = lambda: (asked.append(1), listing())[1]  # type: ignore[method-assign]
     for beat in range(5):

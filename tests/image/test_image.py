@@ -189,7 +189,7 @@ def test_a_batch_image_works_on_a_run_as_a_pod_would(
     run.plan(0, 1)
     job = PilotJob(run.out, run.name, built.stdout.strip(), Needs(), 600.0, "buoy-batch")
     (container,) = job.document(1, 1)["spec"]["template"]["spec"]["containers"]
-    values = [part for name, value in {**store, "BUOY_POD_UID": "0a1b2c3d-0000-4000-8000-00000000000f"}.items()
+    values = [part for name, value in {**store, "BUOY_PILOT_PLACE": "0a1b2c3d-0000-4000-8000-00000000000f"}.items()
               for part in ("--env", f"{name}={value}")]  # fmt: skip
     podman(
         build_env, "run", "--rm", "--network", "host", "--ulimit", "host", "--read-only", "--cap-drop", "all",

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from bench.serve.book import Book, quantile
+from bench.book import Book, quantile
 from bench.serve.load import Plan, Seen
 from support.need import CHECKOUT
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import json
 from typing import NamedTuple
 
 from buoy.errors import UsageError
 
-__all__ = ["MARK", "Pointer", "is_pointer", "job_host"]
+__all__ = ["MARK", "Pointer", "is_pointer"]
 
 #: What all of them begin with: base64 of `{"buoy.batch`.
 MARK = "eyJidW95LmJhdGNo"
@@ -62,8 +61,3 @@ class Pointer(NamedTuple):
 def is_pointer(event: str) -> bool:
     """Whether an event is one."""
     return event.startswith(MARK)
-
-
-def job_host(job: str) -> str:
-    """The first part of the names of the pilots of a job: hosts have the same names everywhere."""
-    return f"job{hashlib.sha256(job.encode()).hexdigest()[:17]}"

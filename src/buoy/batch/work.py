@@ -15,28 +15,26 @@ from random import SystemRandom
 from typing import Any
 
 import msgspec
-import psutil
 
 from buoy import machine
 from buoy.batch.area import Area, Home, open_area
 from buoy.batch.clock import SystemClock
 from buoy.batch.control import Control
-from buoy.batch.engines.kube_job import pod_host
 from buoy.batch.fetch import Ahead
 from buoy.batch.layout import SPEC
 from buoy.batch.ledger import Ledger
 from buoy.batch.manifest import ManifestRows
+from buoy.batch.naming import pilot_name
 from buoy.batch.patience import Patience
 from buoy.batch.pattern import KeyPattern
 from buoy.batch.pilot import Pilot
-from buoy.batch.pointer import job_host
 from buoy.batch.probe import trusted
 from buoy.batch.rows import Liner, encode
 from buoy.batch.runner import ItemRunner
 from buoy.batch.spec import Spec, check_model
 from buoy.errors import BuoyError, StoreError, as_buoy_error
 
-__all__ = ["main", "make_runner", "pilot_name", "read_spec", "source_of"]
+__all__ = ["main", "make_runner", "read_spec", "source_of"]
 
 
 def read_spec(ledger: Ledger) -> Spec:
@@ -77,17 +75,6 @@ def make_runner(spec: Spec, share: int = 1) -> ItemRunner:
         every_s=spec.every_s,
         most_bytes=handling.memory_bytes or int(machine.memory_bytes() * 0.8 / share),
     )
-
-
-def pilot_name() -> str:
-    """A name of its own for this process: host, process and its start, and chance, for twins of any kind."""
-    started = int(psutil.Process().create_time() * 100)
-    pod = os.environ.get("BUOY_POD_UID", "")
-    host = "".join(letter for letter in socket.gethostname().lower() if letter.isalnum())[:20] or "host"
-    host = pod_host(pod) if pod else host
-    job = os.environ.get("BUOY_PILOT_JOB", "")
-    host = job_host(job) if job else host
-    return f"{host}.{os.getpid()}.{started}.{SystemRandom().getrandbits(32):08x}"
 
 
 def main(arguments: list[str]) -> int:

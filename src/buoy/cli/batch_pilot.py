@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from buoy import machine
+from buoy.batch.naming import PLACE
 from buoy.batch.pointer import Pointer
 from buoy.errors import UsageError
 
@@ -28,7 +29,7 @@ def become_pilot(event: str) -> NoReturn:
         pointer = Pointer.decode(event)
     except UsageError as error:
         sys.exit(f"buoy: {error}")
-    given = {"BUOY_PILOT_JOB": pointer.pilot, **store_variables(os.environ, _KEYS, _SERVICE)}
+    given = {PLACE: pointer.pilot, **store_variables(os.environ, _KEYS, _SERVICE)}
     command = command_of(pointer, machine.cores(), random.SystemRandom().uniform(1 - _JITTER, 1 + _JITTER))
     sys.stderr.flush()
     os.execve(command[0], command, {**os.environ, **given})

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 from typing import Any, NamedTuple
 
+from buoy.batch.naming import PLACE
 from buoy.manifest import Needs
 
-__all__ = ["PilotJob", "ended", "pod_host", "unfinished", "waiting"]
+__all__ = ["PilotJob", "ended", "unfinished", "waiting"]
 
 #: A pilot that ended badly is started again so often by Kubernetes, waiting longer each time.
 _AGAIN = 3
@@ -96,7 +97,7 @@ class PilotJob(NamedTuple):
                     "image": self.image,
                     "command": command,
                     "envFrom": [{"secretRef": {"name": self.secret}}],
-                    "env": [{"name": "BUOY_POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}}],
+                    "env": [{"name": PLACE, "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}}],
                     # limits too: a pilot takes as many threads as its quota of processors lets it
                     "resources": {"requests": self.requests, "limits": self.requests},
                     "securityContext": {
@@ -139,11 +140,6 @@ def waiting(pod: dict[str, Any]) -> str:
             return f"{state['reason']} {state.get('message', '')}".strip()
     placed = [each for each in status.get("conditions") or [] if each["type"] == "PodScheduled"]
     return next((each.get("message", "") for each in placed if each["status"] == "False"), "")
-
-
-def pod_host(uid: str) -> str:
-    """The first part of the names of the pilots of a pod: names of hosts are the same for all pods of one index."""
-    return f"pod{uid.replace('-', '')[:17]}"
 
 
 def _width(text: str) -> int:

@@ -15,9 +15,10 @@ from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from buoy.batch.engines.kube_api import Exists, KubeApi
-from buoy.batch.engines.kube_job import PilotJob, ended, pod_host, unfinished, waiting
+from buoy.batch.engines.kube_job import PilotJob, ended, unfinished, waiting
 from buoy.batch.engines.kube_room import room
 from buoy.batch.fit import Fit
+from buoy.batch.naming import place_of
 
 __all__ = ["KubernetesEngine"]
 
@@ -59,8 +60,8 @@ class KubernetesEngine:
         A name that was never seen here may be that of a pilot of another cluster: its lease tells.
         """
         pods = self._pods.read()
-        running = {pod_host(pod["metadata"]["uid"]) for pod in pods if not ended(pod)}
-        self._seen.update(pod_host(pod["metadata"]["uid"]) for pod in pods)
+        running = {place_of(pod["metadata"]["uid"]) for pod in pods if not ended(pod)}
+        self._seen.update(place_of(pod["metadata"]["uid"]) for pod in pods)
         return [name for name in names if (host := name.partition(".")[0]) in self._seen and host not in running]
 
     def trouble(self) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ import psutil
 
 from buoy import machine
 from buoy.batch.fit import Fit
+from buoy.batch.naming import this_host
 
 __all__ = ["LocalEngine"]
 
@@ -84,9 +84,8 @@ class LocalEngine:
 def _is_dead(name: str) -> bool:
     """Whether a pilot's name says that it was here, and its process is gone."""
     host, _, rest = name.partition(".")
-    here = "".join(letter for letter in socket.gethostname().lower() if letter.isalnum())[:20]
     parts = rest.split(".")
-    if host != here or len(parts) != 3 or not parts[0].isdigit():
+    if host != this_host() or len(parts) != 3 or not parts[0].isdigit():
         return False
     pid, started = int(parts[0]), int(parts[1])
     try:

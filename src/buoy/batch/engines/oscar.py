@@ -16,7 +16,8 @@ from typing import NamedTuple
 from buoy.batch.engines.oscar_api import OscarApi, Refused
 from buoy.batch.engines.oscar_room import need_of, room
 from buoy.batch.fit import Fit
-from buoy.batch.pointer import Pointer, job_host
+from buoy.batch.naming import place_of
+from buoy.batch.pointer import Pointer
 from buoy.errors import JobError
 from buoy.manifest import Needs
 
@@ -69,7 +70,7 @@ class OscarEngine:
         self._hold_back()
         for _ in range(number):
             name = f"{self._prefix}{token_hex(6)}"
-            self._open[name] = job_host(name)  # before it is asked for: the answer may be lost
+            self._open[name] = place_of(name)  # before it is asked for: the answer may be lost
             try:
                 self._api.submit(self._pilot._replace(pilot=name).encode(), name)
             except Refused as refused:
@@ -141,7 +142,7 @@ class OscarEngine:
             if not first and not missing:
                 break
         for name, state in states.items():
-            host = job_host(name)
+            host = place_of(name)
             if state in _ENDED or host in self._gone:
                 self._ended.setdefault(name, host)
             else:
