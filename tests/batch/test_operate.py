@@ -63,7 +63,7 @@ def test_a_run_pauses_at_its_cap_and_goes_on_with_more(slow: BatchRun, cap: str)
     assert ended.returncode == 4, ended.stderr
     assert "that it may take" in ended.stderr
     assert "of 2,000 objects are left" in ended.stderr
-    assert "--max-hours N" in ended.stderr
+    assert f"{cap} N" in ended.stderr
     note = note_of(slow)
     assert note["state"] == "paused"
     assert note["done"] < 2000

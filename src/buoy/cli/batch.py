@@ -11,7 +11,7 @@ import click
 
 from buoy.cli.batch_caps import cap_options, more_options, raised
 from buoy.cli.batch_engine import Choice, choose, crew_of, engine_options, last_choice, open_engine, share_of
-from buoy.cli.batch_filters import base_of, filters_of, options
+from buoy.cli.batch_filters import base_of, filter_options, filters_of
 from buoy.cli.batch_terminal import survive
 from buoy.cli.group import FAILED_INPUTS
 from buoy.cli.talk import say
@@ -42,7 +42,7 @@ def batch() -> None:
 @click.argument("model")
 @click.argument("source")
 @click.option("--out", required=True, help="Where results go: a folder, or s3://bucket/prefix.")
-@options
+@filter_options
 @click.option("--key-pattern", default="", help="{station}/{camera}/{time:%Y%m%d_%H%M%S}.jpg, or a regular expression.")
 @click.option(
     "--every", type=click.FloatRange(0.01), default=1.0, show_default=True, help="Seconds between frames of a video."
@@ -136,7 +136,9 @@ def _coordinate(
     order = _order(found.ledger)
     place = f"{home.where}/{spec.run}"
     if ending is Ending.PAUSED:
-        more = " --max-hours N" if "it may take" in order.reason else ""
+        more = ""
+        if "it may take" in order.reason:  # a cap
+            more = " --max-core-hours N" if "core hours" in order.reason else " --max-hours N"
         left = f"{display.left:,} of {found.manifest.rows:,} objects are left"
         say(f"paused: {order.reason or 'by ' + order.by}; {left}; go on with: buoy batch resume {place}{more}")
         return PAUSED

@@ -13,7 +13,7 @@ from buoy.cli.talk import say
 if TYPE_CHECKING:
     from buoy.batch.spec import Base, Filters, Spec
 
-__all__ = ["base_of", "filters_of", "options"]
+__all__ = ["base_of", "filter_options", "filters_of"]
 
 _UNITS = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4}
 _BINARY = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -53,7 +53,7 @@ _OPTIONS = (
 )  # fmt: skip
 
 
-def options(command: Any) -> Any:
+def filter_options(command: Any) -> Any:
     """Add the options that choose objects."""
     for option in reversed(_OPTIONS):
         command = option(command)
