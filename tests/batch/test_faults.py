@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 
+import psutil
 import pytest
 
 from batch.checker import faults_of
@@ -27,6 +28,7 @@ from support.fault_proxy import (
     fault_proxy,
     refuses,
 )
+from support.gateway import until
 from support.minio import MinioServer
 from support.tiny import make_model, picture_with_squares, png
 from support.toxiproxy import Toxiproxy, toxiproxy
@@ -247,16 +249,27 @@ def test_cut_bodies_resets_and_delays_of_the_network_change_nothing(scene: Scene
 
 def test_a_store_that_is_silent_for_a_while_is_waited_for(scene: Scene, toxic: Toxiproxy) -> None:
     run = scene.begun(0, 10, 20, 30, 40)
-    command = run.start(BUOY_S3_ENDPOINT=toxic.endpoint)
-    run.wait_until("fin/")
+    # Both workers stand still before they store their first attempt, so the silence comes in the middle of a run.
+    held = {"BUOY_FAILPOINT": "pilot.attempt", "BUOY_FAILPOINT_SIGNAL": "STOP"}
+    command = run.start(BUOY_S3_ENDPOINT=toxic.endpoint, **held)
+    workers = until(lambda: stopped if len(stopped := list(_stopped(run))) == 2 else None)
+    assert workers
     toxic.enable(False)
-    for _ in range(20):
-        assert command.poll() is None
-        os.sched_yield()
+    for worker in workers:
+        worker.resume()
+    time.sleep(2.0)
+    assert command.poll() is None
     toxic.enable(True)
     _, stderr = command.communicate(timeout=120)
     assert command.returncode == 3, stderr
     scene.assert_whole(run)
+    assert run.report()["store_retries"] > 0
+
+
+def _stopped(run: BatchRun) -> Iterator[psutil.Process]:
+    for process in run.processes():
+        if process.status() == psutil.STATUS_STOPPED:
+            yield process
 
 
 def test_a_body_that_ends_early_is_read_again(scene: Scene, proxy: FaultProxy) -> None:
