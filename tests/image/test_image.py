@@ -17,6 +17,7 @@ import pytest
 
 from buoy.batch.area import open_area
 from buoy.batch.engines.kube_job import PilotJob
+from buoy.batch.naming import PLACE, place_of
 from buoy.fdl import SCRIPT
 from buoy.manifest import Needs
 from buoy.model import Model
@@ -189,14 +190,15 @@ def test_a_batch_image_works_on_a_run_as_a_pod_would(
     run.plan(0, 1)
     job = PilotJob(run.out, run.name, built.stdout.strip(), Needs(), 600.0, "buoy-batch")
     (container,) = job.document(1, 1)["spec"]["template"]["spec"]["containers"]
-    values = [part for name, value in {**store, "BUOY_PILOT_PLACE": "0a1b2c3d-0000-4000-8000-00000000000f"}.items()
+    pod = "0a1b2c3d-0000-4000-8000-00000000000f"
+    values = [part for name, value in {**store, PLACE: pod}.items()
               for part in ("--env", f"{name}={value}")]  # fmt: skip
     podman(
         build_env, "run", "--rm", "--network", "host", "--ulimit", "host", "--read-only", "--cap-drop", "all",
         *values, container["image"], *container["command"],
     )  # fmt: skip
     (beat,) = run.ledger.names("hb/")
-    assert beat.key.startswith("hb/pod0a1b2c3d000040008.")
+    assert beat.key.startswith(f"hb/{place_of(pod)}.")
     (fin,) = run.ledger.names("fin/")
     assert run.ledger.read(fin.key)["parts"][0]["attempt"]["counts"] == {"ok": 1}
 
