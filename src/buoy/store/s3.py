@@ -23,6 +23,7 @@ from buoy.errors import ChangedError, ExistsError, MissingError, StoreError, Usa
 from buoy.store import Body, Object, Page
 from buoy.store.local import PIECE_BYTES, appearing, reading
 from buoy.store.names import check_bucket, check_key
+from buoy.store.s3_reads import QuickReads
 
 __all__ = ["S3Store"]
 
@@ -66,6 +67,7 @@ class S3Store:
         self._keys = access_key, secret_key
         self._lock = threading.Lock()
         self._client: Any = None
+        self._reads = QuickReads(self.endpoint, access_key, secret_key, region)
 
     def __repr__(self) -> str:
         return f"S3Store({self.endpoint!r})"
@@ -108,6 +110,7 @@ class S3Store:
 
     def close(self) -> None:
         """Close the connections."""
+        self._reads.close()
         with self._lock:
             if self._client is not None:
                 self._client.close()
@@ -247,6 +250,11 @@ class S3Store:
         self, bucket: str, key: str, *, start: int = 0, stop: int | None = None, etag: str = "", version: str = ""
     ) -> bytes:
         """The bytes `start:stop` of the object (all of it by default), or of an older version of it."""
+        check_bucket(bucket, read=True)
+        check_key(key, file=False, read=True)
+        whole = not (start or version) and stop is None
+        if whole and (data := self._reads.get(bucket, key, etag)) is not None:
+            return data
         return b"".join(self._streamed(bucket, key, start, stop, etag, version))
 
     def stream(
