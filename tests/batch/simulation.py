@@ -365,6 +365,9 @@ class PlayedEngine:
     def trouble(self) -> str:
         return ""
 
+    def wait(self, seconds: float) -> None:
+        self._game.world.sleep(seconds)
+
     def cancel(self) -> None:
         for task in self._game.pilots.values():
             self._game.world.kill(task)

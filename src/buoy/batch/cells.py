@@ -15,8 +15,8 @@ __all__ = ["CELL_S", "Costs", "plan_bounds"]
 
 CELL_S = 60.0
 _MOST_ROWS, _MOST_BYTES = 4096, 512 << 20
-#: No cell is shorter than so many times what its claim, attempt and fin take.
-_LEDGER_TIMES = 40
+#: No cell is shorter, since lanes run empty at its end; nor than so many times what its claim, attempt and fin take.
+_LEAST_S, _LEDGER_TIMES = 5.0, 40
 #: A row that is not looked at.
 _NOTHING_S = 2e-5
 
@@ -53,7 +53,7 @@ def plan_bounds(
         round_trip_s: of one request to the ledger.
         cell_s: the longest a cell should take.
     """
-    least_s = max(1.0, _LEDGER_TIMES * round_trip_s)
+    least_s = max(_LEAST_S, _LEDGER_TIMES * round_trip_s)
     bounds, size_bytes, spent_s, left_s, count = [0], 0, 0.0, total_s, 0
     target_s = _target(cell_s, least_s, left_s, pilots)
     for row in rows:

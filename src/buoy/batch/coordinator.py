@@ -87,11 +87,14 @@ class Coordinator:
             order = self._control.look()
             if self._ledger.read(chain_key("coord", self._epoch + 1)) is not None:
                 return Ending.SUPERSEDED
+            self._view.refresh()
             self._bury()
             if self._assigner is not None:
                 self._assigner.collect()
-            self._overview.read(mend=True)
             order = self._within_budget(order)
+            if order.state == "running":  # first of all: there may be a great many cells to read about
+                self._supply(order)
+            self._overview.read(mend=True)
             beats = self._budget.beats.read()
             self._see_progress(sum(beat["done"] for beat in beats.values()))
             self._show(self._overview.progress(order, self._row_count, self._waits, beats))
@@ -105,7 +108,6 @@ class Coordinator:
                 return Ending.DONE
             if order.state == "paused":
                 return Ending.PAUSED
-            self._supply(order)
             if self._fruitless > _FRUITLESS + 4 * order.pilots:
                 reason = (
                     f"{self._fruitless} workers were started one after the other, and none did anything: see their log"
@@ -113,7 +115,7 @@ class Coordinator:
                 self._control.give("paused", by=self.name, reason=reason)
             if self._assigner is not None:
                 self._assigner.hand_out(order.pilots)
-            self._clock.sleep(self._random.uniform(0.8, 1.0) * self._look_s)
+            self._engine.wait(self._random.uniform(0.8, 1.0) * self._look_s)
 
     def _take_over(self) -> None:
         number = self._ledger.last("coord")

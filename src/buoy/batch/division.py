@@ -152,9 +152,13 @@ class Assigner:
         for each in self._ledger.names("answer/", self._view.after("answer/")):
             cell, _ = parse_claim(each.key)
             if cell in self._view.open and (answer := self._ledger.read(each.key)) is not None:
-                commit(self._ledger, cell, read_parts(answer))
+                parts = read_parts(answer)
+                won = commit(self._ledger, cell, parts)
                 failpoint.reach("giver.fin")
                 self._view.end(cell)
+                for part in parts:
+                    if won and part.attempt is None:  # announced just now: nobody has to do it again
+                        self._view.add(part.cell)
 
     def hand_out(self, pilots: int) -> None:
         """Give a cell to each of so many pilots that wait for one."""

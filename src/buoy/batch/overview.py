@@ -55,13 +55,12 @@ class Overview:
         self._paces: list[tuple[int, float]] = []
 
     def read(self, *, mend: bool) -> None:
-        """List what is new, and read the `fin` of every cell that has ended since.
+        """Read the `fin` of every cell that the view says has ended since.
 
         Args:
             mend: announce the new cells of a split, should its splitter have died before it could.
         """
         view = self.view
-        view.refresh()
         new = sorted(view.ended - self._fins.keys())
         for cell, record in zip(new, self._ledger.read_many([f"fin/{cell.id}" for cell in new]), strict=True):
             if record is None:  # listed, and lost since: it has to be done again

@@ -37,7 +37,7 @@ class Slots:
                 slot, epoch = parse_slot(each.key)
                 last[slot] = max(epoch, last.get(slot, 0))
             unsure = False
-            for slot in range(number):
+            for slot in self._order(number, last):
                 epoch = last.get(slot, 0)
                 if epoch and not self._free(slot, epoch):
                     # Only a holder that has not been seen to move may be dead.
@@ -48,6 +48,12 @@ class Slots:
                 unsure = True
             if not unsure or not wait():
                 return False
+
+    def _order(self, number: int, last: dict[int, int]) -> list[int]:
+        """Those that nobody has had first, by chance, so that pilots that begin together seldom meet."""
+        slots = list(range(number))
+        self._ledger.random.shuffle(slots)
+        return sorted(slots, key=lambda slot: slot in last)
 
     def _see(self) -> None:
         self._watch.see(

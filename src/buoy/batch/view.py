@@ -15,6 +15,9 @@ from buoy.batch.ledger import Ledger
 
 __all__ = ["View"]
 
+#: So many claims are read at each look for something to take over.
+_READ = 8
+
 
 class View:
     """The cells that are not known to have ended, and who has claimed them."""
@@ -86,7 +89,7 @@ class View:
         if free := self.free():
             among = 1 + len(self.watch.alive())
             return free[random.randrange(min(among, len(free)))], 1
-        lost = [(cell, epoch) for cell, epoch in sorted(self._claims.items()) if self._expired(cell, epoch)]
+        lost = [(cell, epoch) for cell, epoch in self._known(random) if self._expired(cell, epoch)]
         if not lost and (dropped := self._dropped(random)) is not None:
             lost = [dropped]
         if not lost:
@@ -106,6 +109,13 @@ class View:
     def after(self, prefix: str) -> str:
         """Where a listing has to begin: what comes before is about cells that have ended."""
         return f"{prefix}{min(self.open).start:012d}" if self.open else f"{prefix}~"
+
+    def _known(self, random: Random) -> list[tuple[Cell, int]]:
+        """The claims whose pilots are known, and a few more: many idle pilots do not read all claims each."""
+        claims = sorted(self._claims.items())
+        unread = [each for each in claims if f"{each[0].id}-{each[1]:04d}" not in self._pilots]
+        later = set(random.sample(unread, len(unread) - _READ)) if len(unread) > _READ else set()
+        return [each for each in claims if each not in later]
 
     def _expired(self, cell: Cell, epoch: int) -> bool:
         return self.watch.expired(f"{cell.id}-{epoch}", self._holder(cell, epoch))

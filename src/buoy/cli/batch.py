@@ -276,6 +276,7 @@ def _follow(run: str, as_json: bool, *, once: bool, prometheus: bool = False) ->
     with Display(index, spec, home.where, as_json=as_json, plain=once) as display:
         while True:
             order = control.look()
+            overview.view.refresh()
             overview.read(mend=False)
             done = ledger.read(DONE) is not None
             progress = overview.progress(order, index.rows, beats=beats.read())

@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     parser.add_argument("parts", nargs="+", help=f"batch, or batch.PART of: {', '.join(PARTS)}")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--pictures", type=int, default=2000, help="of whole runs")
+    parser.add_argument("--pictures", type=int, default=4000, help="of whole runs")
     parser.add_argument("--keys", type=int, default=10_000_000, help="of the manifest")
     parser.add_argument("--json", type=Path, help="write the figures there")
     told = parser.parse_args(arguments)

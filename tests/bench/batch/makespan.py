@@ -52,11 +52,11 @@ def makespan(book: Book) -> None:
                  note=f"{len(items):,} objects, {len(bounds) - 1:,} cells, ideal {ideal_s:.0f} s,"
                  f" {requests / len(items):.3f} ledger requests for each object")  # fmt: skip
         ranges = np.array_split(items, pilots)
-        static_s = max(_START_S + part.sum() / speed for part, speed in zip(ranges, speeds, strict=True))
+        static_s = max(_START_S + float(part.sum()) / speed for part, speed in zip(ranges, speeds, strict=True))
         book.add(row, "static ranges", static_s / ideal_s, "x")
-        cells = np.add.reduceat(items, bounds[:-1])
-        book.add(row, "a job for each cell", _in_turn(cells + _START_S, speeds) / ideal_s, "x")
-        book.add(row, "a job for each file", _in_turn(items + _START_S, speeds) / ideal_s, "x")
+        cells = [float(each.sum()) for each in np.split(items, bounds[1:-1])]
+        book.add(row, "a job for each cell", _in_turn(cells, speeds) / ideal_s, "x")
+        book.add(row, "a job for each file", _in_turn(items.tolist(), speeds) / ideal_s, "x")
 
 
 def _items(number: int, chance: np.random.Generator) -> Seconds:
@@ -73,12 +73,12 @@ def _bounds(items: Seconds, pilots: int) -> list[int]:
 
 
 def _in_turn(jobs: Iterable[float], speeds: Sequence[float]) -> float:
-    """Each worker takes the next job as soon as it is free."""
+    """Each worker takes the next job, with a start of its own, as soon as it is free."""
     free = [(0.0, speed) for speed in speeds]
     heapq.heapify(free)
     for job in jobs:
         at_s, speed = heapq.heappop(free)
-        heapq.heappush(free, (at_s + job / speed, speed))
+        heapq.heappush(free, (at_s + (_START_S + job) / speed, speed))
     return max(at_s for at_s, _ in free)
 
 

@@ -94,7 +94,7 @@ def whole(folder: Path, book: Book, *, number: int, rounds: int) -> None:
 
 _NOTES = {
     "limit": "callers x threads in one process, nothing written",
-    "split": "two processes with half of the pictures each",
+    "split": "two processes with half of the pictures each, start of both included",
     "folder": "command to tables, start of all processes included",
     "minio": "the same from a MinIO on this machine, results there too",
 }
@@ -122,10 +122,10 @@ def _tell_alone(runs: Runs, paths: list[Path], book: Book) -> None:
 
 
 def _split(paths: list[Path]) -> float:
-    """The longer of two loops that run at the same time."""
+    """From the start of two processes to the end of the later one."""
     with ThreadPoolExecutor(2) as pool:
         halves = [pool.submit(baseline, "1x1", MODEL, paths[start::2]) for start in range(2)]
-        return max(each.result().loop_s for each in halves)
+        return max(each.result().wall_s for each in halves)
 
 
 def _source(folder: Path, number: int) -> Path:

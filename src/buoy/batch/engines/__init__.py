@@ -36,6 +36,10 @@ class PilotEngine(Protocol):
         """What keeps pilots from beginning, in the form `: why`; empty if that is not known."""
         ...
 
+    def wait(self, seconds: float) -> None:
+        """Let so much time pass, or less if one of the pilots is seen to end."""
+        ...
+
     def cancel(self) -> None:
         """End all pilots of the run: the run is cancelled."""
         ...

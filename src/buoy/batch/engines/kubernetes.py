@@ -69,6 +69,10 @@ class KubernetesEngine:
         reasons = {why for pod in self._pods.read() if (why := waiting(pod))}
         return f": {'; '.join(sorted(reasons))}" if reasons else f"; see: kubectl describe jobs -l {self._job.selector}"
 
+    def wait(self, seconds: float) -> None:
+        """Let so much time pass."""
+        time.sleep(seconds)
+
     def cancel(self) -> None:
         """Delete the Jobs; their pods are told to end, and have half a minute to."""
         for job in self._jobs():

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import psutil
@@ -35,6 +37,7 @@ class LocalEngine:
     def __init__(self, out: str, run: str, pilots: int, log: Path) -> None:
         self._out, self._run, self._pilots, self._log = out, run, pilots, log
         self._children: list[subprocess.Popen[bytes]] = []
+        self._pids: list[int] = []
 
     def submit(self, number: int) -> None:
         """Start so many more pilots."""
@@ -42,16 +45,17 @@ class LocalEngine:
         command = [sys.executable, "-m", "buoy.batch.work", self._out, self._run, "--share", str(self._pilots)]
         with self._log.open("ab") as log:
             for _ in range(number):
-                self._children.append(
-                    subprocess.Popen(
-                        command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/"
-                    )
+                pilot = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/"
                 )
+                self._children.append(pilot)
+                self._pids.append(pilot.pid)
 
     def alive(self) -> int:
         """Pilots of this run on this machine."""
         self._children = [each for each in self._children if each.poll() is None]
-        return sum(1 for _ in self._processes())
+        self._pids = [each.pid for each in self._processes()]
+        return len(self._pids)
 
     def fit(self) -> Fit:
         """How many pilots the memory has room for, the person's limit above all."""
@@ -65,6 +69,22 @@ class LocalEngine:
     def trouble(self) -> str:
         """Where they say it."""
         return f": see {self._log}"
+
+    def wait(self, seconds: float) -> None:
+        """Let so much time pass, or less if a pilot ends: a short run has nobody to wait for then."""
+        if not self._pids or not hasattr(os, "pidfd_open"):
+            time.sleep(seconds)
+            return
+        with ExitStack() as stack:
+            ends = select.poll()
+            for pid in self._pids:
+                try:
+                    descriptor = os.pidfd_open(pid)
+                except OSError:  # it has ended
+                    return
+                stack.callback(os.close, descriptor)
+                ends.register(descriptor, select.POLLIN)
+            ends.poll(seconds * 1000)
 
     def cancel(self) -> None:
         """Ask all pilots to finish what they have in hand."""

@@ -102,6 +102,10 @@ class OscarEngine:
         """Where to look."""
         return f"; see: oscar-cli service logs list {self._api.service}"
 
+    def wait(self, seconds: float) -> None:
+        """Let so much time pass."""
+        time.sleep(seconds)
+
     def cancel(self) -> None:
         """Delete the jobs of the run one by one."""
         self._listed_s = float("-inf")
