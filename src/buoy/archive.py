@@ -21,7 +21,7 @@ from pathlib import Path
 
 from buoy.errors import ArchiveError, InputError
 
-__all__ = ["is_zip", "picture_in", "pictures_in"]
+__all__ = ["MAX_ENTRY_BYTES", "is_zip", "picture_in", "pictures_in"]
 
 #: Of one zip, uncompressed. Both limits can be set from the environment.
 MAX_BYTES = int(os.environ.get("BUOY_ZIP_MAX_BYTES") or 4 << 30)

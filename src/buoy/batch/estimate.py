@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from random import Random
 from typing import NamedTuple
 
@@ -49,17 +50,21 @@ class _Timed(NamedTuple):
     seconds: float
 
 
-def sample_rows(rows: ManifestRows, index: Index, random: Random) -> list[Row]:
-    """Objects from places that are spread over the manifest, a few neighbours from each."""
-    most = max(_LEAST, min(_MOST, index.todo // _SHARE))
+def sample_rows(rows: ManifestRows, index: Index, random: Random, most: int | None = None) -> list[Row]:
+    """Objects from places that are spread over the manifest, a few neighbours from each; `most` of them, or a share."""
+    most = most or max(_LEAST, min(_MOST, index.todo // _SHARE))
     if index.todo <= most:
-        return [row for row in rows.read(0, min(index.rows, 20 * most)) if not row.fate][:most]
+        return list(islice(_looked_at(rows), index.todo))
     each, found = most // _SPOTS, set[Row]()
     for spot in range(_SPOTS):
         start = min(index.rows - 1, int((spot + random.random()) * index.rows / _SPOTS))
         near = rows.read(start, min(index.rows, start + 40 * each))
         found.update([row for row in near if not row.fate][:each])
-    return sorted(found)
+    return sorted(found) or list(islice(_looked_at(rows), most))  # all of them may lie between two of the places
+
+
+def _looked_at(rows: ManifestRows) -> Iterator[Row]:
+    return (row for row in rows.walk() if not row.fate)
 
 
 def estimate(ledger: Ledger, index: Index, runner: ItemRunner, random: Random) -> Estimate:

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from buoy.archive import is_zip, pictures_in
+from buoy.archive import MAX_ENTRY_BYTES, is_zip, pictures_in
 from buoy.batch.area import Area
 from buoy.batch.manifest import Row
 from buoy.batch.patience import Patience
@@ -36,7 +36,8 @@ class Opened(NamedTuple):
     row: Row
     #: Empty, or what it is instead: changed, deleted, empty, skipped.
     fate: str
-    #: The pictures in it, each with its name in the object: one without a name if it is a picture itself.
+    #: The pictures in it, each with its name in the object: one without a name if it is a picture itself. What went
+    #: through a file is read from it when its turn comes.
     items: Iterator[tuple[str, Content]]
     #: To be removed when it is done.
     file: Path | None = None
@@ -102,6 +103,10 @@ class Ahead:
             future.cancel()
         self._coming.clear()
         self._held.clear()
+
+    def hurry(self, seconds: float) -> None:
+        """See `Patience.hurry`."""
+        self._patience.hurry(seconds)
 
     def close(self) -> None:
         """End the threads and remove the files."""
@@ -169,11 +174,19 @@ class Ahead:
         self._patience.call(lambda: self._source.fetch(row.key, path, etag=row.etag, version=row.version))
         if row.key.lower().endswith(VIDEOS):
             return Opened(row, "", iter([("", path)]), path)
-        items = _entries(path) if is_zip(path) else iter([("", path.read_bytes())])
-        return Opened(row, "", items, path)
+        return Opened(row, "", _entries(path) if is_zip(path) else _picture(path, row), path)
 
     def _path(self, row: Row) -> Path:
         return Path(self._folder.name) / f"{row.row}"
+
+
+def _picture(path: Path, row: Row) -> Iterator[tuple[str, Content]]:
+    """A large picture, unless it is larger than any picture is."""
+    if row.size_bytes > MAX_ENTRY_BYTES:
+        most = f"{MAX_ENTRY_BYTES >> 20} MiB"
+        yield "", InputError(f"{row.key} has {row.size_bytes >> 20} MiB, more than {most}", "is it a picture?")
+    else:
+        yield "", path.read_bytes()
 
 
 def _entries(path: Path) -> Iterator[tuple[str, Content]]:

@@ -13,6 +13,8 @@ __all__ = ["Patience"]
 
 T = TypeVar("T")
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.2, 20.0
+#: Waits are in pieces, so that one who is to hurry does.
+_PIECE_S = 1.0
 
 
 class Patience:
@@ -31,6 +33,11 @@ class Patience:
         self.spent_s = 0.0
         #: The retries by what the store said.
         self.causes: dict[str, int] = {}
+        self._until_s = float("inf")
+
+    def hurry(self, seconds: float) -> None:
+        """Whoever calls, or is about to call, gives up after so long at the latest. For signal handlers too."""
+        self._until_s = self.clock.monotonic() + seconds
 
     def call(self, request: Callable[[], T]) -> T:
         """Make a request.
@@ -38,7 +45,7 @@ class Patience:
         Raises:
             StoreError: it is refused, there is no room, or it fails for too long.
         """
-        began_s, wait_s = self.clock.monotonic(), _FIRST_WAIT_S
+        until_s, wait_s = self.clock.monotonic() + self._patience_s, _FIRST_WAIT_S
         while True:
             asked_s = self.clock.monotonic()
             self.requests += 1
@@ -46,11 +53,16 @@ class Patience:
                 return request()
             except StoreError as error:
                 cause = error.code or "no answer"
-                if not error.retry or error.full or self.clock.monotonic() - began_s > self._patience_s:
+                if not error.retry or error.full or self.clock.monotonic() > min(until_s, self._until_s):
                     raise
             finally:
                 self.spent_s += self.clock.monotonic() - asked_s
             self.retries += 1
             self.causes[cause] = self.causes.get(cause, 0) + 1
-            self.clock.sleep(self.random.uniform(0.0, wait_s))
+            self._wait(self.random.uniform(0.0, wait_s))
             wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
+
+    def _wait(self, seconds: float) -> None:
+        while seconds > 0 and self.clock.monotonic() <= self._until_s:
+            self.clock.sleep(min(seconds, _PIECE_S))
+            seconds -= _PIECE_S

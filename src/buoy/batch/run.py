@@ -18,7 +18,7 @@ from buoy.batch.clock import SystemClock
 from buoy.batch.control import Control
 from buoy.batch.coordinator import Coordinator
 from buoy.batch.engines import PilotEngine
-from buoy.batch.estimate import Estimate, estimate
+from buoy.batch.estimate import Estimate, estimate, sample_rows
 from buoy.batch.layout import CAPS, PLAN, SPEC
 from buoy.batch.ledger import Ledger
 from buoy.batch.listing import lister_of
@@ -149,5 +149,5 @@ def _plan(found: Found, pilots: int, share: float) -> None:
 
 
 def _check_pattern(spec: Spec, ledger: Ledger, index: Index) -> float:
-    rows = ManifestRows(ledger).read(0, min(index.rows, 1000))
-    return KeyPattern(spec.key_pattern).check(row.key for row in rows if not row.fate)
+    rows = sample_rows(ManifestRows(ledger), index, SystemRandom(), most=1024)
+    return KeyPattern(spec.key_pattern).check(row.key for row in rows)

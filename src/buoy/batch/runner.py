@@ -21,6 +21,8 @@ __all__ = ["ItemRunner"]
 _TICK_S = 0.5
 #: When a pilot is stopped, what it has begun gets so long.
 _STOP_S = 12.0
+#: What is on its way to the child beyond one item for each lane.
+_SENT_BYTES = 64 << 20
 #: So many children in a row that end before they have loaded the model are too many.
 _STARTS = 3
 
@@ -45,13 +47,24 @@ class _Object:
         self.opened = opened
         self.records: dict[str, list[tuple[str, Record]]] = {}
         self.missing = 0
-        self.following = next(opened.items, None)
+        self._begun = False
+        self._following: tuple[str, Content] | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether all its items are there, with their records."""
+        return self._begun and self._following is None and not self.missing
 
     def take(self) -> tuple[str, Content] | None:
-        """The next of its items."""
-        found = self.following
+        """The next of its items; the one after that is looked for, so that the last is known to be it.
+
+        Before the first is taken none is read: many objects may be waiting, each with a picture of any size.
+        """
+        if not self._begun:
+            self._begun, self._following = True, next(self.opened.items, None)
+        found = self._following
         if found is not None:
-            self.following = next(self.opened.items, None)
+            self._following = next(self.opened.items, None)
             self.records[found[0]] = []
             self.missing += 1
         return found
@@ -118,6 +131,10 @@ class ItemRunner:
         error = JobError(f"{row.key}: three workers in a row ended while they looked at it", "look at it by hand")
         return self._liner.without(row, "failed", error)
 
+    def hurry(self, seconds: float) -> None:
+        """Wait no longer than that for a source that fails. For signal handlers."""
+        self._ahead.hurry(seconds)
+
     def close(self) -> None:
         """End the child."""
         if self._child is not None:
@@ -156,8 +173,15 @@ class ItemRunner:
                 suspect.alone = True
                 self._send(child, suspect)
             return
-        while more and len(self._sent) < child.lanes * 2 + 1 and (item := self._next_item()) is not None:
+        while more and self._has_room(child) and (item := self._next_item()) is not None:
             self._send(child, item)
+
+    def _has_room(self, child: Child) -> bool:
+        """Whether another item may be on its way: each lane has one, and of small ones each another behind it."""
+        if len(self._sent) < child.lanes:
+            return True
+        size_bytes = sum(len(each.content) for each in self._sent.values() if isinstance(each.content, bytes))
+        return len(self._sent) < child.lanes * 2 + 1 and size_bytes < _SENT_BYTES
 
     def _next_item(self) -> _Item | None:
         if self._back:
@@ -273,7 +297,7 @@ class ItemRunner:
     def _finished(self) -> Iterator[Done]:
         """Objects of which nothing is missing."""
         for row, whole in list(self._objects.items()):
-            if whole.following is None and not whole.missing:
+            if whole.done:
                 del self._objects[row]
                 self._ahead.release(whole.opened)
                 records = [record for each in whole.records.values() for record in each]

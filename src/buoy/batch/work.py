@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from random import SystemRandom
 from typing import Any
 
@@ -35,6 +36,10 @@ from buoy.batch.spec import Spec, check_model
 from buoy.errors import BuoyError, StoreError, as_buoy_error
 
 __all__ = ["main", "make_runner", "read_spec", "source_of"]
+
+#: A pilot that is told to stop gives a store that fails so long, and itself so long in all: who ends a container
+#: for good waits for 20 s or 30 s.
+_HURRY_S, _STOP_S = 10.0, 18.0
 
 
 def read_spec(ledger: Ledger) -> Spec:
@@ -104,8 +109,15 @@ def main(arguments: list[str]) -> int:
         ledger, clock, random, runner, ManifestRows(ledger), name=name, encode=encode, pace=pace,
         facts=_facts(options.share), assigned=not trusted(ledger),
     )  # fmt: skip
-    signal.signal(signal.SIGTERM, lambda *_: pilot.stop())
-    signal.signal(signal.SIGINT, lambda *_: pilot.stop())
+
+    def stop(*_: object) -> None:
+        pilot.stop()
+        ledger.patience.hurry(_HURRY_S)
+        runner.hurry(_HURRY_S)
+        _leave_after(_STOP_S)
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
     try:
         print(f"buoy batch: {name} leaves: {pilot.run()}", file=sys.stderr)
     except Exception as error:
@@ -114,6 +126,13 @@ def main(arguments: list[str]) -> int:
     finally:
         runner.close()
     return 0
+
+
+def _leave_after(seconds: float) -> None:
+    """End the process by then, whatever it waits for: a store that says nothing is heard of only after minutes."""
+    last = threading.Timer(seconds, os._exit, (1,))
+    last.daemon = True
+    last.start()
 
 
 def _facts(share: int) -> dict[str, Any]:
