@@ -91,7 +91,8 @@ class KeyPattern:
                 self._formats = (form,)
                 parts.append(f"(?P<time>{_directives(form)})")
             else:
-                parts.append(f"(?P<{name}>[^/]+?)")
+                # As little as lets the rest match; at the end nothing is left to match.
+                parts.append(f"(?P<{name}>[^/]+{'?' if last < len(text) else ''})")
         return "".join(parts) + re.escape(text[last:])
 
     def _time(self, text: str) -> str:
@@ -108,7 +109,7 @@ class KeyPattern:
 
 def _directives(form: str) -> str:
     """A strptime format as a regular expression."""
-    parts, letters = [], iter(form)
+    parts, letters, seen = [], iter(form), set[str]()
     for letter in letters:
         if letter != "%":
             parts.append(re.escape(letter))
@@ -118,6 +119,9 @@ def _directives(form: str) -> str:
             raise UsageError(
                 f"%{name} in the key pattern is not known", f"known: {' '.join('%' + d for d in _DIRECTIVES)}"
             )
+        if name in seen:
+            raise UsageError(f"the key pattern has %{name} twice", "it may begin anywhere in the key: leave one away")
+        seen.add(name)
         parts.append(_DIRECTIVES[name])
     return "".join(parts)
 

@@ -18,7 +18,7 @@ from buoy.batch.manifest import Row
 from buoy.batch.pattern import KeyPattern
 from buoy.batch.pilot import Done
 from buoy.batch.tables import arrow, write_table
-from buoy.errors import BuoyError
+from buoy.errors import BuoyError, ChangedError, MissingError
 from buoy.results import Failure, ModelInfo, Record, Result
 
 __all__ = ["FAILURE_COLUMNS", "Liner", "encode", "schema"]
@@ -58,10 +58,11 @@ class Liner:
     def without(self, row: Row, status: str, error: BuoyError | None = None) -> Done:
         """An object that has no result: changed, deleted, empty, skipped, failed."""
         line = {**self._common(row, self._model), "status": status, "size_bytes": row.size_bytes}
-        if error is not None:
-            told = error.record()
+        if (why := error or _why(row.key, status)) is not None:
+            told = why.record()
             line |= {"error": told["class"], "message": told["message"], "hint": told["hint"]}
-        return Done(row.row, status, line.get("error", ""), [line])
+        # What is not there as it was is no failure: many of them do not pause the run.
+        return Done(row.row, status, line.get("error", "") if status == "failed" else "", [line])
 
     def done(self, row: Row, records: Iterable[tuple[str, Record]]) -> Done:
         """An object that was looked at: its items in their order, each with its name inside the object.
@@ -111,6 +112,15 @@ class Liner:
             "maturity": model.maturity,
             "key_url": quote(row.key),
         }
+
+
+def _why(key: str, status: str) -> BuoyError | None:
+    """Why there is no result, in words that are the same each time, whatever the store has said."""
+    if status == "changed":
+        return ChangedError(f"{key} has changed since it was listed", "buoy batch retry looks at it as it is now")
+    if status == "deleted":
+        return MissingError(f"{key} is not there any more", "bring it back, then: buoy batch retry")
+    return None
 
 
 def _findings(result: Result, common: dict[str, Any]) -> Iterator[dict[str, Any]]:
