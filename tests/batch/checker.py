@@ -2,23 +2,40 @@
 
 I1  the leaves tile the manifest's rows exactly once
 I2  every leaf has one sealed attempt, whose bytes have the sealed sha256
-I3  the sealed attempts have one status for each row
+I3  the sealed attempts have one status for each row, and so have the files of the results
 I8  no row was given up without a record of its own failure, or three claims of it alone that ended without a word
 """
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet
+
 from buoy.batch.layout import Cell, parse_claim
+from support.batch import BatchRun, decode_attempt
 
 #: From the bytes of an attempt to (row, status, whether it was given up) of each row.
 Decode = Callable[[bytes], list[tuple[int, str, bool]]]
 
 STATUSES = {"ok", "failed", "changed", "deleted", "empty", "skipped"}
+NO_RESULT = {"failed", "changed", "deleted"}
+
+Line = dict[str, Any]
+
+
+def faults_of_run(run: BatchRun, rows: int) -> list[str]:
+    """What is wrong with the ledger and with the files of a run that builds on no other."""
+    objects = run.objects()
+    return faults_of(objects, rows, decode_attempt) or faults_of_files(objects, run.results())
 
 
 def faults_of(objects: Mapping[str, bytes], rows: int, decode: Decode, *, lossy: bool = False) -> list[str]:
@@ -73,3 +90,65 @@ def _given_up(objects: Mapping[str, bytes], row: int) -> list[str]:
             bye = objects.get(f"gone/{pilot}")
             deaths += bye is None or json.loads(bye)["by"] != pilot
     return [] if deaths >= 3 else [f"I8: row {row} was given up after {deaths} deaths"]
+
+
+def faults_of_files(objects: Mapping[str, bytes], files: Mapping[str, bytes]) -> list[str]:
+    """What is wrong with the files of the results, by the manifest and the seal.
+
+    Args:
+        objects: the ledger's objects by key.
+        files: by name.
+    """
+    shards = sorted(key for key in objects if key.startswith("manifest/shard-"))
+    keys = [line["key"] for shard in shards for line in _lines(objects[shard])]
+    lines = _lines(files["results.parquet"])
+    found = _order(keys, [(line["row"], line["key"]) for line in lines])
+    by_row = {row: list(group) for row, group in groupby(lines, lambda line: int(line["row"]))}
+    for start, stop, _cell, attempt in json.loads(objects["seal.json"])["leaves"]:
+        here = [by_row[row] for row in range(start, stop) if row in by_row]
+        counts = Counter(_status(each) for each in here)
+        if counts != attempt["counts"]:
+            found.append(f"I3: rows {start} to {stop} have {dict(counts)}, sealed are {attempt['counts']}")
+        if (number := sum(map(len, here))) != attempt["lines"]:
+            found.append(f"I3: rows {start} to {stop} have {number} lines, sealed are {attempt['lines']}")
+    failures = _lines(files["failures.parquet"])
+    columns = failures[0] if failures else ()
+    if failures != [{name: line[name] for name in columns} for line in lines if line["status"] in NO_RESULT]:
+        found.append("I3: failures.parquet is not what has no result")
+    for name, table in (("results", lines), ("failures", failures)):
+        if not _same(list(csv.reader(io.StringIO(files[f"{name}.csv"].decode(), newline="")))[1:], table):
+            found.append(f"I3: {name}.csv is not {name}.parquet")
+    return found
+
+
+def _order(keys: Sequence[str], seen: Sequence[tuple[int, str]]) -> list[str]:
+    """The lines of an object stand together, objects in the order of the manifest, none twice."""
+    if len(set(keys)) < len(keys):
+        return ["I3: the manifest has a key twice"]
+    objects = [each for each, _ in groupby(seen)]
+    if objects == list(enumerate(keys)):
+        return []
+    pairs = zip(objects, enumerate(keys), strict=False)
+    first = next((f"{ours}, not {due}" for ours, due in pairs if ours != due), "another end")
+    return [f"I3: results.parquet has {len(objects)} objects of {len(keys)}, and {first}"]
+
+
+def _status(lines: Sequence[Line]) -> str:
+    """A zip is fine if anything in it is."""
+    return "ok" if any(line["status"] == "ok" for line in lines) else str(lines[0]["status"])
+
+
+def _lines(data: bytes) -> list[Line]:
+    found: list[Line] = pyarrow.parquet.read_table(pyarrow.BufferReader(data)).to_pylist()
+    return found
+
+
+def _same(texts: Sequence[Sequence[str]], lines: Sequence[Line]) -> bool:
+    return len(texts) == len(lines) and all(
+        len(words) == len(line) and all(_equal(word, value) for word, value in zip(words, line.values(), strict=True))
+        for words, line in zip(texts, lines, strict=True)
+    )
+
+
+def _equal(word: str, value: Any) -> bool:
+    return not word if value is None else type(value)(word) == value

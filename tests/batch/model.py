@@ -38,6 +38,8 @@ class Variant(NamedTuple):
     splits: bool = True
     #: How many objects (attempts or fins) the store may lose.
     losses: int = 0
+    #: Whether it may lose them once a seal was asked for, too. If not, nothing that it has lost is ever sealed.
+    loses_sealed: bool = True
     #: Whether a coordinator looks that attempts are there before it seals them.
     looks: bool = True
 
@@ -85,6 +87,8 @@ def explore(variant: Variant, most: int = 500_000) -> Report:
 
 
 def _violation(variant: Variant, state: State) -> str:
+    if not variant.loses_sealed and state.seal is not None and not set(state.seal) <= state.atts:
+        return "what was lost before is sealed"
     names = [name for name, _ in state.merged]
     if len(set(names)) < len(names):
         return "two merges of the same name differ"
@@ -103,7 +107,8 @@ def _steps(variant: Variant, state: State) -> Iterator[State]:
         yield _land(variant, state, *put)
     for number in range(variant.coordinators):
         yield from _coordinator(variant, state, number)
-    if state.lost < variant.losses:
+    asked = state.seal is not None or any(key == "seal" for key, _ in state.pending)
+    if state.lost < variant.losses and (variant.loses_sealed or not asked):
         for attempt in state.atts:
             yield state._replace(atts=state.atts - {attempt}, lost=state.lost + 1)
         for fin in state.fins:

@@ -16,18 +16,20 @@ from pathlib import Path
 from random import Random
 from typing import Any, BinaryIO
 
+import msgspec
+
 from buoy.batch.area import Area
 from buoy.batch.control import Control
 from buoy.batch.coordinator import Coordinator
 from buoy.batch.fit import Fit
-from buoy.batch.layout import PLAN
+from buoy.batch.layout import PLAN, Cell
 from buoy.batch.ledger import Ledger
 from buoy.batch.pilot import Done, Ending, Pace, Pilot
 from buoy.batch.seal import Seal
 from buoy.errors import BuoyError, ExistsError, MissingError, StoreError
 from buoy.store import Object, Page
 
-__all__ = ["Faults", "Outcome", "World", "play"]
+__all__ = ["Faults", "Outcome", "World", "play", "trace"]
 
 #: Of the 3 s leases of the played runs: long pauses are longer than that.
 PACE = Pace(lease_s=3.0, beat_s=0.7, look_s=0.7, idle_s=0.5)
@@ -73,6 +75,10 @@ class Faults:
     meddled: bool = False
     #: A person stops pilots with a signal.
     signalled: bool = False
+    #: So many a person orders, and so many fit.
+    pilots: int = 3
+    #: After so long a pilot takes no more cells.
+    budget_s: float | None = None
 
 
 @dataclass
@@ -118,6 +124,11 @@ class World:
         self.vanished: list[str] = []
         #: What the runs of items were: (pilot, row).
         self.looked: list[tuple[str, int]] = []
+        #: The pilots that are at work, and how many of them there were at most.
+        self.at_work: set[str] = set()
+        self.most_at_work = 0
+        #: The pilots that took a cell and never had a slot.
+        self.slotless: list[str] = []
         #: The world turns nice at last, so that every run can come to its end.
         self.calm_s = 120.0
 
@@ -342,11 +353,39 @@ def encode(done: Sequence[Done]) -> bytes:
     return json.dumps([[each.row, each.status, each.lines] for each in done]).encode()
 
 
+class PlayedPilot(Pilot):
+    """Is at work from when it has its slot, or takes a cell without one, until it leaves or is killed."""
+
+    def __init__(self, world: World, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._world = world
+
+    def _work(self) -> Ending:
+        if self._control.order.state == "running":
+            self._is_at_work()
+        try:
+            return super()._work()
+        finally:
+            self._world.at_work.discard(self.name)
+
+    def _take(self, cell: Cell, epoch: int) -> None:
+        self._is_at_work()
+        slots = [versions[0].data for key, versions in self._world.objects.items() if key.startswith("slot/")]
+        if not any(data and json.loads(data)["pilot"] == self.name for data in slots):
+            self._world.slotless.append(self.name)
+        super()._take(cell, epoch)
+
+    def _is_at_work(self) -> None:
+        self._world.at_work.add(self.name)
+        self._world.most_at_work = max(self._world.most_at_work, len(self._world.at_work))
+
+
 class PlayedEngine:
     def __init__(self, game: Game) -> None:
         self._game = game
 
     def submit(self, number: int) -> None:
+        self._game.asked.append(number)
         for _ in range(number * (2 if self._game.world.faults.twins else 1)):
             self._game.start_pilot()
 
@@ -354,7 +393,7 @@ class PlayedEngine:
         return sum(not task.over for task in self._game.pilots.values())
 
     def fit(self) -> Fit:
-        return Fit(3)
+        return Fit(self._game.world.faults.pilots)
 
     def dead(self, names: Sequence[str]) -> list[str]:
         pilots = self._game.pilots
@@ -385,15 +424,18 @@ class Game:
         self.coordinators: list[Task] = []
         self.results: list[bytes] = []
         self.damaged: list[BuoyError] = []
+        #: For how many pilots the engine was asked, each time.
+        self.asked: list[int] = []
+        self.pace = msgspec.structs.replace(PACE, budget_s=faults.budget_s)
 
     def ledger(self, patience_s: float = 20.0) -> Ledger:
         return Ledger(self.area, self.world, self.world.random, patience_s=patience_s, parallel=1)
 
     def start_pilot(self) -> None:
         name = f"pilot-{len(self.pilots)}"
-        pilot = Pilot(
-            self.ledger(), self.world, self.world.random, PlayedRunner(self.world, name), PlayedRows(),
-            name=name, encode=encode, pace=PACE, assigned=self.world.faults.assigned,
+        pilot = PlayedPilot(
+            self.world, self.ledger(), self.world, self.world.random, PlayedRunner(self.world, name), PlayedRows(),
+            name=name, encode=encode, pace=self.pace, assigned=self.world.faults.assigned,
         )  # fmt: skip
         self.running[name] = pilot
         self.pilots[name] = self.world.start(name, pilot.run)
@@ -401,7 +443,7 @@ class Game:
     def start_coordinator(self) -> None:
         coordinator = Coordinator(
             self.ledger(), self.world, self.world.random, PlayedEngine(self),
-            name=f"coordinator-{len(self.coordinators)}", rows=self.bounds[-1], pace=PACE, finish=self._finish,
+            name=f"coordinator-{len(self.coordinators)}", rows=self.bounds[-1], pace=self.pace, finish=self._finish,
             assigns=self.world.faults.assigned,
         )  # fmt: skip
         self.coordinators.append(self.world.start("coordinator", coordinator.run))
@@ -418,7 +460,7 @@ class Game:
         ledger = Ledger(self.area, world, world.random, patience_s=1e9, parallel=1)
         ledger.create(PLAN, {"bounds": self.bounds})
         control = Control(ledger)
-        control.give("running", by="person", pilots=3)
+        control.give("running", by="person", pilots=world.faults.pilots)
         for _ in range(world.faults.coordinators):
             self.start_coordinator()
         while True:
@@ -460,6 +502,8 @@ class Outcome:
     damaged: list[BuoyError]
     world: World
     endings: dict[str, Any]
+    #: For how many pilots the engine was asked, each time.
+    asked: list[int]
 
 
 def play(seed: int, faults: Faults, bounds: Sequence[int] = (0, 4, 7, 9, 10)) -> Outcome:
@@ -472,4 +516,12 @@ def play(seed: int, faults: Faults, bounds: Sequence[int] = (0, 4, 7, 9, 10)) ->
         key: versions[-1].data for key, versions in world.objects.items() if versions and versions[-1].data is not None
     }
     endings = {name: task.result for name, task in game.pilots.items()}
-    return Outcome(game.area, objects, game.results, game.damaged, world, endings)
+    return Outcome(game.area, objects, game.results, game.damaged, world, endings, game.asked)
+
+
+def trace(outcome: Outcome) -> str:
+    """A hash of all that was stored and looked at, and when."""
+    world = outcome.world
+    stored = [(key, each.step, str(each.data)) for key, versions in world.objects.items() for each in versions]
+    told = [stored, world.looked, world.steps, world.now_s, outcome.asked, list(outcome.endings.items())]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()

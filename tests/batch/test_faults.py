@@ -13,9 +13,9 @@ from random import Random
 import psutil
 import pytest
 
-from batch.checker import faults_of
+from batch.checker import faults_of_run
 from buoy.store import Store, open_store
-from support.batch import BatchRun, decode_attempt, make_source
+from support.batch import BatchRun, make_source
 from support.fault_proxy import (
     FORGETS_CONDITIONS,
     LOSES_REPLY,
@@ -62,7 +62,7 @@ class Scene:
         return run
 
     def assert_whole(self, run: BatchRun) -> None:
-        assert faults_of(run.objects(), ROWS, decode_attempt) == []
+        assert faults_of_run(run, ROWS) == []
         assert run.tables() == self.tables
 
 
@@ -130,6 +130,37 @@ def test_lost_replies_to_puts_of_every_kind_change_nothing(scene: Scene, proxy: 
         "claim", "att", "fin", "ctl", "coord", "slot", "hb", "gone", "manifest", "spec.json", "caps.json", "plan.json",
         "seal.json", "done.json",
     }  # fmt: skip
+
+
+def test_all_of_a_ledger_but_heartbeats_is_written_once_and_never_again(scene: Scene, proxy: FaultProxy) -> None:
+    client, bucket = scene.store.client, f"test-{secrets.token_hex(6)}"  # type: ignore[attr-defined]
+    scene.store.create_bucket(bucket)
+    client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    options = ("--workers", "2")
+    run = BatchRun(scene.model, f"s3://{scene.bucket}/in/", f"s3://{bucket}/out", options=options)
+    lost: set[str] = set()
+
+    def rule(request: Request, random: Random) -> Action:
+        """Whoever hears no reply has reason to write again."""
+        if request.method != "PUT" or request.kind in ("", "probe") or request.key in lost:
+            return PASSES
+        lost.add(request.key)
+        return LOSES_REPLY
+
+    proxy.rule = rule
+    assert run.run("--dry-run", BUOY_S3_ENDPOINT=proxy.endpoint).returncode == 0
+    run.plan(*range(0, ROWS + 1, 5))
+    killed = run.run(BUOY_S3_ENDPOINT=proxy.endpoint, BUOY_FAILPOINT="coord.merge")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    finish(run, proxy, rule)
+    scene.assert_whole(run)
+    written: Counter[str] = Counter()
+    for page in client.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix="out/.runs/"):
+        written.update(each["Key"] for each in page.get("Versions", []) + page.get("DeleteMarkers", []))
+    again = {key.split("/")[3] for key, number in written.items() if number > 1}
+    assert again == {"hb", "probe"}
+    assert {key.split("/")[3] for key in written} >= {"att", "claim", "coord", "fin", "gone", "manifest", "seal.json"}
+    scene.store.delete_bucket(bucket)
 
 
 def test_listings_of_before_are_hints_and_no_more(scene: Scene, proxy: FaultProxy) -> None:
@@ -207,7 +238,7 @@ def test_an_object_that_is_replaced_between_listing_and_reading_is_a_changed_one
         finish(run, proxy, rule)
     finally:
         scene.store.put(scene.bucket, key, was)
-    assert faults_of(run.objects(), ROWS, decode_attempt) == []
+    assert faults_of_run(run, ROWS) == []
     assert run.report()["counts"] == {"changed": 1, "failed": 2, "ok": ROWS - 3}
 
 
@@ -264,6 +295,7 @@ def test_a_store_that_is_silent_for_a_while_is_waited_for(scene: Scene, toxic: T
     assert command.returncode == 3, stderr
     scene.assert_whole(run)
     assert run.report()["store_retries"] > 0
+    run.kill_everything()  # whoever was started in place of another stands still too, for good
 
 
 def _stopped(run: BatchRun) -> Iterator[psutil.Process]:

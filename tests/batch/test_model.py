@@ -14,6 +14,7 @@ SOUND = {
     "it ignores them before two coordinators": Variant(conditions=False, attempts=2, coordinators=2),
     "the store loses two objects": Variant(attempts=3, losses=2),
     "it loses one before two coordinators": Variant(attempts=3, coordinators=2, losses=1),
+    "it loses two before a seal is asked for": Variant(attempts=3, losses=2, loses_sealed=False),
     "conditions hold, the merge reads fin": Variant(merge="fin"),
 }
 
@@ -23,6 +24,10 @@ BROKEN = {
     "commit and split stand under separate keys": (Variant(one_key=False), "a row is there twice"),
     "the same, and the merge reads fin": (Variant(one_key=False, merge="fin"), "a row is there twice"),
     "a loss, and the merge reads fin": (Variant(merge="fin", losses=1, splits=False), "two merges"),
+    "nobody looks before the seal": (
+        Variant(losses=1, loses_sealed=False, looks=False),
+        "what was lost before is sealed",
+    ),
 }
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
+import os
+import secrets
 import signal
 import time
 from pathlib import Path
+from random import Random
 
 import pytest
 
-from batch.checker import faults_of
+from batch.checker import faults_of_run
 from buoy.batch.failpoint import NAMES
-from support.batch import LEASE_S, BatchRun, decode_attempt, make_source
+from support.batch import LEASE_S, BatchRun, make_source
 from support.tiny import make_model, picture_with_squares, png
 
 
@@ -28,8 +31,14 @@ def small(model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[BatchR
     run = BatchRun(model, str(make_source(folder / "source", 60, bad_every=20)), str(folder / "out"))
     ended = run.run()
     assert ended.returncode == 3, ended.stderr
-    assert faults_of(run.objects(), 60, decode_attempt) == []
+    assert faults_of_run(run, 60) == []
     return run, run.tables()
+
+
+#: How often everything is killed in one run; more for a long night: `BUOY_TEST_KILLS=200`.
+KILLS = int(os.environ.get("BUOY_TEST_KILLS", "5"))
+#: So many pictures are more than are looked at between two kills.
+KILLED_ROWS, KILLED_CELL = 200 * (KILLS + 1), 20
 
 
 def another(run: BatchRun, out: Path, *options: str, **env: str) -> BatchRun:
@@ -54,7 +63,7 @@ def test_a_table_has_every_object_once_though_everything_was_killed_in_the_middl
 
     ended = run.run("--json")
     assert ended.returncode == 3, ended.stderr
-    assert faults_of(run.objects(), 2000, decode_attempt) == []
+    assert faults_of_run(run, 2000) == []
     assert run.tables() == undisturbed.tables()
     # Nothing that had its `fin` was claimed again.
     later = {each.key for each in run.ledger.names("claim/")} - claims
@@ -67,6 +76,41 @@ def test_a_table_has_every_object_once_though_everything_was_killed_in_the_middl
     assert counts == {"failed": 20, "ok": 1980}
 
 
+@pytest.mark.timeout(200 + 20 * KILLS)
+def test_the_bytes_are_the_same_whenever_and_however_often_everything_is_killed(tmp_path: Path) -> None:
+    seed = secrets.randbelow(10**6)
+    random = Random(seed)
+    model = make_model(tmp_path / "models", slow=True)
+    source = make_source(tmp_path / "source", KILLED_ROWS)
+    undisturbed = BatchRun(model, str(source), str(tmp_path / "undisturbed"), options=("--workers", "2"))
+    assert to_its_end(undisturbed) == 3
+
+    run = another(undisturbed, tmp_path / "out", "--workers", "2")
+    assert run.run("--dry-run").returncode == 0
+    run.plan(*range(0, KILLED_ROWS + 1, KILLED_CELL))
+    for number in range(KILLS):
+        kind = ("fin/", "claim/", "att/")[number % 3]
+        there = len(run.ledger.names(kind))
+        command = run.start()
+        run.wait_until(kind, there + random.randint(1, 4))
+        time.sleep(random.uniform(0.0, 0.3))
+        assert run.kill_everything() >= 3, f"kill {number} of seed {seed}"
+        command.communicate()
+        assert run.ledger.read("seal.json") is None, f"kill {number} of seed {seed}"
+    ended = len(run.ledger.names("fin/"))
+    assert 0 < ended < KILLED_ROWS // KILLED_CELL, f"seed {seed}"
+    assert to_its_end(run) == 3, f"seed {seed}"
+    assert faults_of_run(run, KILLED_ROWS) == [], f"seed {seed}"
+    assert run.tables() == undisturbed.tables(), f"seed {seed}"
+
+
+def to_its_end(run: BatchRun) -> int:
+    """The command's exit code, however long it takes."""
+    command = run.start()
+    command.communicate()
+    return command.returncode
+
+
 def test_a_coordinator_killed_at_each_failpoint_is_followed_by_the_next(
     small: tuple[BatchRun, dict[str, bytes]], tmp_path: Path
 ) -> None:
@@ -75,7 +119,7 @@ def test_a_coordinator_killed_at_each_failpoint_is_followed_by_the_next(
         ended = run.run(BUOY_FAILPOINT=name)
         assert ended.returncode == -signal.SIGKILL, f"{name}: {ended.stderr}"
     assert run.run().returncode == 3
-    assert faults_of(run.objects(), 60, decode_attempt) == []
+    assert faults_of_run(run, 60) == []
     assert run.tables() == small[1]
 
 
@@ -89,7 +133,7 @@ def test_a_pilot_killed_at_each_failpoint_costs_nothing_but_work(
         assert run.pilot(BUOY_FAILPOINT=name).wait(60) == -signal.SIGKILL, name
         run.bury()
     assert run.run().returncode == 3
-    assert faults_of(run.objects(), 60, decode_attempt) == []
+    assert faults_of_run(run, 60) == []
     assert run.tables() == small[1]
 
 
@@ -125,7 +169,7 @@ def test_a_signal_ends_a_pilot_soon_and_loses_nothing(small: tuple[BatchRun, dic
     pilot.terminate()
     assert pilot.wait(20) == 0
     assert run.run().returncode == 3
-    assert faults_of(run.objects(), 60, decode_attempt) == []
+    assert faults_of_run(run, 60) == []
     assert run.tables() == small[1]
     assert run.report()["wasted_objects"] == 0
 
@@ -145,7 +189,7 @@ def test_a_picture_that_breaks_its_process_costs_its_own_row_alone(
     )  # fmt: skip
     ended = run.run()
     assert ended.returncode == 3, ended.stderr
-    assert faults_of(run.objects(), 31, decode_attempt) == []
+    assert faults_of_run(run, 31) == []
     assert run.report()["counts"] == {"failed": 1, "ok": 30}
     (line,) = csv.DictReader(io.StringIO(run.results()["failures.csv"].decode(), newline=""))
     assert line["key"] == f"cam1/poison-{kind}.png"
@@ -161,7 +205,7 @@ def test_an_object_that_kills_whole_workers_is_given_up_alone(model: Path, tmp_p
     run.env["BUOY_POISON"] = "1"
     ended = run.run()
     assert ended.returncode == 3, ended.stderr
-    assert faults_of(run.objects(), 9, decode_attempt) == []
+    assert faults_of_run(run, 9) == []
     assert run.report()["counts"] == {"failed": 1, "ok": 8}
 
 

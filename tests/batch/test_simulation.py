@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from random import Random
 
 import pytest
 
 from batch import simulation
 from batch.checker import faults_of
-from batch.simulation import Faults, Outcome, encode, play, result_of
+from batch.simulation import Faults, Outcome, encode, play, result_of, trace
 from buoy.batch import fin, overview, pilot
 from buoy.batch.area import Area
 from buoy.batch.coordinator import Coordinator
 from buoy.batch.lease import LeaseWatch
 from buoy.batch.ledger import Created, Ledger, Record
+from buoy.batch.pilot import Ending, Pilot
 from buoy.batch.seal import Seal, make_seal
+from buoy.batch.slots import Slots
+from buoy.batch.supply import Supply, Wanted
 from buoy.batch.view import View
 
 ROWS = 10
@@ -38,6 +44,7 @@ WORLDS = {
     "twins": (Faults(twins=True, killed=0.005, behind=20), 200),
     "signals": (Faults(signalled=True, killed=0.003, unheard=0.02), 200),
     "meddled": (Faults(meddled=True, killed=0.003), 150),
+    "budgets": (Faults(budget_s=1.5, twins=True, killed=0.003, unheard=0.02), 200),
     "everything": (
         Faults(
             refused=0.04, unheard=0.04, late=0.02, twice=0.02, behind=20, stalled=0.005, killed=0.005, twins=True,
@@ -102,11 +109,51 @@ def test_a_row_that_kills_everybody_costs_that_row_alone() -> None:
         assert rows == {row: "failed" if row in (5, 9) else "ok" for row in range(ROWS)}, f"seed {seed}"
 
 
-def test_two_live_holders_of_a_slot_are_seen_only_where_one_was_taken_for_dead() -> None:
-    for seed in seeds_of("slots", 60):
-        outcome = play(seed, Faults(twins=True), BOUNDS)
-        holders = [key for key in outcome.objects if key.startswith("slot/")]
-        assert len({key.split("-")[0] for key in holders}) <= 3, f"seed {seed}"
+#: Faults in which no living pilot is silent for as long as a lease.
+NOBODY_TAKEN_FOR_DEAD = {
+    "twins": Faults(twins=True),
+    "kills": Faults(twins=True, killed=0.01),
+    "kills nobody tells of": Faults(twins=True, killed=0.01, tells_dead=False),
+    "signals": Faults(twins=True, signalled=True),
+    "meddled": Faults(twins=True, meddled=True, signalled=True, killed=0.003),
+    "two coordinators": Faults(twins=True, coordinators=2, killed=0.003),
+    "budgets": Faults(twins=True, budget_s=1.5),
+}
+
+
+@pytest.mark.parametrize("name", NOBODY_TAKEN_FOR_DEAD)
+def test_no_more_pilots_work_at_once_than_are_ordered(name: str) -> None:
+    faults, most = NOBODY_TAKEN_FOR_DEAD[name], 0
+    for seed in seeds_of(f"slots {name}", 60):
+        outcome = play(seed, faults, BOUNDS)
+        assert outcome.world.most_at_work <= faults.pilots, told(outcome, seed, faults)
+        most = max(most, outcome.world.most_at_work)
+    assert most == faults.pilots
+
+
+def test_nobody_works_without_a_slot_though_the_run_is_resumed_while_it_begins() -> None:
+    for seed in seeds_of("resumed", 400):
+        faults = Faults(twins=True, meddled=True, stalled=0.03)
+        outcome = play(seed, faults, BOUNDS)
+        assert outcome.world.slotless == [], told(outcome, seed, faults)
+
+
+MANY, MANY_BOUNDS = Faults(pilots=50), range(61)
+
+
+def test_the_first_request_for_pilots_is_a_small_one_however_many_are_ordered() -> None:
+    for seed in seeds_of("slow start", 10):
+        outcome = play(seed, MANY, MANY_BOUNDS)
+        assert outcome.asked[0] <= 4, f"seed {seed}"
+        assert sum(outcome.asked) > 4, f"seed {seed}"
+
+
+def test_pilots_leave_when_their_time_is_over_and_others_go_on_with_nothing_lost() -> None:
+    for seed in seeds_of("budget", 60):
+        outcome = play(seed, Faults(budget_s=1.0), range(0, 41, 2))
+        endings = list(outcome.endings.values())
+        assert endings.count(Ending.BUDGET) > 3, f"seed {seed}: {endings}"
+        assert sorted(row for _, row in outcome.world.looked) == list(range(40)), f"seed {seed}"
 
 
 def test_what_the_store_loses_is_done_again_or_the_run_says_that_it_is_damaged() -> None:
@@ -186,11 +233,24 @@ def test_a_row_that_kills_everybody_costs_that_row_alone_where_work_is_given() -
         assert rows == {row: "failed" if row in (5, 9) else "ok" for row in range(ROWS)}, f"seed {seed}"
 
 
-def test_a_seed_plays_the_same_run_again() -> None:
-    faults, _ = WORLDS["everything"]
-    first, second = play(7, faults, BOUNDS), play(7, faults, BOUNDS)
-    assert first.objects == second.objects
-    assert first.world.looked == second.world.looked
+REPLAY = """
+from batch.simulation import play, trace
+from batch.test_simulation import ASSIGNED_KILLS, BOUNDS, WORLDS
+
+for worlds in (WORLDS, ASSIGNED_KILLS):
+    print(trace(play(7, worlds["everything"][0], BOUNDS)))
+"""
+
+
+def test_a_seed_plays_the_same_run_again_in_whatever_process() -> None:
+    traces = []
+    for hashes in ("1", "2"):
+        env = {**os.environ, "PYTHONHASHSEED": hashes, "PYTHONPATH": str(Path(__file__).parents[1])}
+        replayed = subprocess.run([sys.executable, "-c", REPLAY], env=env, capture_output=True, text=True)
+        assert replayed.returncode == 0, replayed.stderr
+        traces.append(replayed.stdout.split())
+    here = [trace(play(7, worlds["everything"][0], BOUNDS)) for worlds in (WORLDS, ASSIGNED_KILLS)]
+    assert traces == [here, here]
 
 
 # Broken code must be caught, or the runs above prove nothing
@@ -283,3 +343,54 @@ def test_broken_code_is_caught(
         ):
             return
     raise AssertionError("nobody noticed")
+
+
+def needs_no_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Slots, "take", lambda self, number, wait: True)
+
+
+def takes_slots_that_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Slots, "_free", lambda self, slot, epoch: True)
+
+
+def takes_one_slot_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    take = Slots.take
+    monkeypatch.setattr(Slots, "take", lambda self, number, wait: take(self, number + 1, wait))
+
+
+def works_without_the_slot_it_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    create = Ledger.create
+
+    def always_won(self: Ledger, key: str, record: Record) -> Created:
+        return Created(True, create(self, key, record).record) if key.startswith("slot/") else create(self, key, record)
+
+    monkeypatch.setattr(Ledger, "create", always_won)
+
+
+@pytest.mark.parametrize(
+    "mutate", [needs_no_slot, takes_slots_that_are_held, takes_one_slot_more, works_without_the_slot_it_lost]
+)
+def test_broken_slots_are_caught(mutate: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    mutate(monkeypatch)
+    with pytest.raises(AssertionError, match="seed"):
+        test_no_more_pilots_work_at_once_than_are_ordered("twins")
+
+
+def test_a_start_that_is_not_slow_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        Supply, "wanted", lambda self, useful, fit, alive, begun: Wanted(max(0, min(useful, fit.pilots) - alive), "")
+    )
+    with pytest.raises(AssertionError, match="seed"):
+        test_the_first_request_for_pilots_is_a_small_one_however_many_are_ordered()
+
+
+def test_pilots_that_never_leave_by_budget_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    ending = Pilot._ending
+
+    def goes_on(self: Pilot) -> Ending | None:
+        found = ending(self)
+        return None if found is Ending.BUDGET else found
+
+    monkeypatch.setattr(Pilot, "_ending", goes_on)
+    with pytest.raises(AssertionError, match="seed"):
+        test_pilots_leave_when_their_time_is_over_and_others_go_on_with_nothing_lost()

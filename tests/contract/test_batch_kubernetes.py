@@ -14,7 +14,7 @@ import pytest
 import yaml
 from kubernetes import utils
 
-from batch.checker import faults_of
+from batch.checker import faults_of_run
 from buoy.batch.area import Area, open_area
 from buoy.batch.engines.kube_api import Forbidden, KubeApi
 from buoy.batch.engines.kube_job import PilotJob
@@ -22,7 +22,7 @@ from buoy.batch.engines.kubernetes import KubernetesEngine
 from buoy.batch.naming import place_of
 from buoy.errors import JobError, UsageError
 from buoy.manifest import Needs
-from support.batch import BatchRun, decode_attempt, make_source
+from support.batch import BatchRun, make_source
 from support.kube import KubeCluster, PodPlayer, kube_cluster
 from support.minio import MinioServer
 from support.need import CHECKOUT
@@ -378,7 +378,7 @@ def test_a_run_on_kubernetes_has_every_object_once_though_pods_and_coordinator_w
         ended = run.run("--json")
         assert ended.returncode == 3, ended.stderr
         assert pods.started in (3, 4)
-    assert faults_of(run.objects(), 60, decode_attempt) == []
+    assert faults_of_run(run, 60) == []
     assert run.report()["counts"] == {"failed": 3, "ok": 57}
     assert len(jobs(cluster, namespace)) == 1, "Kubernetes has replaced the pods, not the coordinator"
 

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from batch.checker import faults_of
+from batch.checker import faults_of_run
 from buoy.batch.area import Area, open_area
 from buoy.batch.control import Control
 from buoy.batch.engines.oscar import Beats, OscarEngine
@@ -27,7 +27,7 @@ from buoy.batch.pointer import Pointer
 from buoy.errors import JobError
 from buoy.fdl import SCRIPT, Site, render
 from buoy.manifest import Manifest, Needs
-from support.batch import BatchRun, decode_attempt, make_source
+from support.batch import BatchRun, make_source
 from support.gateway import Gateway, running, until
 from support.need import program
 from support.supervisor import python, run_supervisor
@@ -180,7 +180,7 @@ def test_twenty_thousand_objects_come_through_three_kills_on_both_engines_with_t
         command = run.start()
         told = command.communicate(timeout=3000)
         assert command.returncode == 3, told[1]
-        assert faults_of(run.objects(), OBJECTS, decode_attempt) == []
+        assert faults_of_run(run, OBJECTS) == []
         failed = len(range(99, OBJECTS, 100))
         assert run.report()["counts"] == {"failed": failed, "ok": OBJECTS - failed}
         print(f"{run.out}: {OBJECTS} objects, three kills: {time.monotonic() - began_s:.1f} s")
@@ -209,7 +209,7 @@ def test_a_paused_run_goes_on_with_the_engine_that_it_had(
     resumed = run.say("resume", run.out)
     assert resumed.returncode == 3, resumed.stderr
     assert len(gateway.jobs(service)) > before
-    assert faults_of(run.objects(), 1000, decode_attempt) == []
+    assert faults_of_run(run, 1000) == []
     assert run.report()["wasted_objects"] == 0
 
 
@@ -268,7 +268,7 @@ def test_an_event_that_points_to_a_run_makes_a_pilot_that_stops_within_seconds(
     assert record is not None
     assert (record["job"], record["wasted"]) == ("job-2", 0)
     assert run.run().returncode == 3
-    assert faults_of(run.objects(), 300, decode_attempt) == []
+    assert faults_of_run(run, 300) == []
 
 
 def test_the_supervisor_of_oscar_lets_a_pointer_through(
@@ -290,7 +290,7 @@ def test_the_supervisor_of_oscar_lets_a_pointer_through(
     assert ended.returncode == 0, ended.stderr
     assert len(run.ledger.names("fin/")) == 2, ended.stderr + ended.stdout
     assert run.run().returncode == 3
-    assert faults_of(run.objects(), 100, decode_attempt) == []
+    assert faults_of_run(run, 100) == []
 
 
 def test_jobs_are_known_by_their_names_deleted_one_by_one_and_not_started_twice(

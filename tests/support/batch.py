@@ -96,9 +96,9 @@ class BatchRun:
         """Cut cells as the test wants them, before a coordinator does."""
         assert self.ledger.create(PLAN, {"bounds": list(bounds)}).won
 
-    def pilot(self, **env: str) -> subprocess.Popen[bytes]:
+    def pilot(self, *options: str, **env: str) -> subprocess.Popen[bytes]:
         """A pilot that no coordinator has started."""
-        command = [sys.executable, "-m", "buoy.batch.work", self.out, self.name, "--share", "2"]
+        command = [sys.executable, "-m", "buoy.batch.work", self.out, self.name, "--share", "2", *options]
         return subprocess.Popen(command, env=self.environ(**env), stderr=subprocess.DEVNULL)
 
     def bury(self) -> None:

@@ -173,6 +173,8 @@ class Coordinator:
 
     def _conclude(self, seal: Seal) -> None:
         failpoint.reach("coord.merge")
+        if self._ledger.read(DONE) is not None:  # what is out is not written again, not even its report
+            return
         done = self._finish(seal)
         failpoint.reach("coord.done")
         self._ledger.create(DONE, done)

@@ -164,7 +164,9 @@ class Pilot:
         try:
             self._beat()
             order = self._control.look()
-            if order.state == "running" and not self._cells.enter(order.pilots, self._wait):
+            if order.state != "running":  # the next look may tell otherwise, and we have no slot
+                return Ending.CANCELLED if order.state == "cancelled" else Ending.PAUSED
+            if not self._cells.enter(order.pilots, self._wait):
                 return Ending.NO_SLOT
             return self._work()
         finally:

@@ -169,11 +169,16 @@ def check_model(pin: ModelPin) -> Path:
     """The folder of the pinned model on this machine; by its name if the path is that of another machine.
 
     Raises:
-        UsageError: another model stands there.
+        UsageError: there is none, or another model stands there.
     """
     named = len(Path(pin.folder).parts) == 1 or Path(pin.folder).is_dir()
     folder = pin.folder if named else pin.name
-    here = msgspec.structs.replace(pin_model(folder), folder=pin.folder)
+    try:
+        here = msgspec.structs.replace(pin_model(folder), folder=pin.folder)
+    except UsageError as error:
+        if named:
+            raise
+        raise UsageError(f"{pin.folder} is not there, and {error.message}", "bring the run's model back") from error
     if here != pin:
         raise UsageError(
             f"{folder}: this is {here.name} {here.version} ({here.weights_sha256[:12]}), "

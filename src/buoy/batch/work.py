@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import threading
+from contextlib import suppress
 from random import SystemRandom
 from typing import Any
 
@@ -101,7 +102,8 @@ def main(arguments: list[str]) -> int:
     try:
         runner = make_runner(spec, options.share)
     except BuoyError as error:
-        Control(ledger).give("paused", by=name, reason=str(error))
+        with suppress(BuoyError):  # cancelled meanwhile
+            Control(ledger).give("paused", by=name, reason=str(error))
         print(f"buoy batch: {error}", file=sys.stderr)
         return 1
     pace = spec.pace if options.budget is None else msgspec.structs.replace(spec.pace, budget_s=options.budget)
