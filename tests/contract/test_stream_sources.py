@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -20,6 +21,9 @@ import pytest
 from buoy.errors import BuoyError, InputError
 from buoy.image import decode
 from buoy.streams.backoff import Backoff
+from buoy.streams.frame import Frame
+from buoy.streams.progress import Past, Progress, Spot
+from buoy.streams.sources import video
 from support.mjpeg import mjpeg_camera, stamped_jpeg
 from support.reading import nothing_left_behind, reading, stamped, until
 from support.rtsp import free_port, moving_bar
@@ -173,6 +177,98 @@ def test_a_video_gives_every_frame_with_its_position(tmp_path: Path, codec: str)
     assert stream.counts.drops.total() == 0
     assert stream.told == ["connecting", "live", "ended"]
     assert stream.states[-1].reason == ""
+
+
+def spot_of(frame: Frame) -> Spot:
+    assert isinstance(frame.mark, Spot)
+    return frame.mark
+
+
+def past(frame: Frame) -> Progress:
+    """As if this frame had been the latest that was told."""
+    return Progress(Past(number=frame.number, clock_s=frame.clock_s, spot=spot_of(frame)))
+
+
+@pytest.mark.parametrize("number", [0, 1, 58, 99, 119])
+@pytest.mark.parametrize(
+    ("name", "codec"), [("a.mp4", "mpeg4"), ("a.mp4", "libx264"), ("a.mkv", "libx264"), ("a.ts", "libx264")]
+)
+def test_a_video_goes_on_after_a_frame(tmp_path: Path, name: str, codec: str, number: int) -> None:
+    path = write_video(tmp_path / name, 120, codec)
+    with reading(path) as stream:
+        whole = stream.drain()
+    with reading(path, progress=past(whole[number])) as stream:
+        rest = stream.drain()
+    assert [stamped(frame).number for frame in rest] == list(range(number + 1, 120))
+    for frame, before in zip(rest, whole[number + 1 :], strict=True):
+        assert (frame.number, frame.position_s, frame.mark) == (before.number, before.position_s, before.mark)
+    assert stream.counts.frames == 119 - number
+    assert stream.states[-1].reason == ""
+
+
+def test_a_long_video_is_not_decoded_from_its_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_video(tmp_path / "a.mp4", 300)
+    with reading(path) as stream:
+        whole = stream.drain()
+    decoded = list[float | None]()
+    real = video.frames_of
+
+    def counting(packet: Any) -> Any:
+        decoded.append(packet.pts)
+        return real(packet)
+
+    monkeypatch.setattr(video, "frames_of", counting)
+    with reading(path, progress=past(whole[250])) as stream:
+        assert len(stream.drain()) == 49
+    assert len(decoded) < 70
+
+
+def test_another_video_under_the_same_name_begins_anew(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", 20)
+    with reading(path) as stream:
+        whole = stream.drain()
+    write_video(path, 30)
+    with reading(path, progress=past(whole[9])) as stream:
+        assert [stamped(frame).number for frame in stream.drain()] == list(range(30))
+
+
+@pytest.mark.parametrize("number", [5, 40, -1])
+def test_a_damaged_video_goes_on_by_counting(tmp_path: Path, number: int) -> None:
+    path = write_video(tmp_path / "a.mp4", 60)
+    content = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        places = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.pos]
+    for at, size in places[20:60:15]:
+        content[at : at + size] = bytes(size)
+    path.write_bytes(content)
+    with reading(path) as stream:
+        whole = stream.drain()
+    assert any(isinstance(frame.load(), BuoyError) for frame in whole)
+    assert spot_of(whole[-1]).pts is None
+    with reading(path, progress=past(whole[number])) as stream:
+        rest = stream.drain()
+    assert [frame.mark for frame in rest] == [frame.mark for frame in whole][number:][1:]
+    assert stream.told[-1] == "ended"
+
+
+def test_a_truncated_video_that_was_seen_to_its_end_ends(tmp_path: Path) -> None:
+    content = write_video(tmp_path / "whole.mp4", 100).read_bytes()
+    (tmp_path / "half.mp4").write_bytes(content[: len(content) // 2])
+    with reading(tmp_path / "half.mp4") as stream:
+        frames = stream.drain()
+    with reading(tmp_path / "half.mp4", progress=past(frames[-1])) as stream:
+        assert stream.drain() == []
+
+
+def test_a_paced_video_goes_on_at_its_pace(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", 80, fps=2)
+    with reading(path) as stream:
+        whole = stream.drain()
+    began_s = time.monotonic()
+    with reading(path, policy="live", progress=past(whole[77])) as stream:
+        stream.drain()
+        assert stream.counts.frames == 2
+    assert time.monotonic() - began_s < 30  # what it has behind it would take 39 s
 
 
 def test_sampling_goes_by_the_videos_own_clock(tmp_path: Path) -> None:
@@ -356,6 +452,58 @@ def test_a_folder_that_is_taken_away_is_a_gap_and_gives_nothing_twice(tmp_path: 
         (tmp_path / "away").rename(folder)
         put(folder, "b.jpg", 2)
         assert stamped(stream.take()[0]).number == 2
+
+
+def mark_of(frame: Frame) -> bytes:
+    assert isinstance(frame.mark, bytes)
+    return frame.mark
+
+
+def test_a_folder_gives_only_what_was_not_told(tmp_path: Path) -> None:
+    for number in range(6):
+        put(tmp_path, f"{number}.jpg", number)
+    with reading(tmp_path) as stream:
+        frames = stream.take(6)
+    told = b"".join(mark_of(frame) for frame in frames if frame.name not in ("2.jpg", "5.jpg"))
+    put(tmp_path, "old.jpg", 6)
+    os.utime(tmp_path / "old.jpg", (1_000_000, 1_000_000))  # moved in meanwhile with the time that it had
+    put(tmp_path, "3.jpg", 7)
+    with reading(tmp_path, progress=Progress(Past(number=5), told)) as stream:
+        again = stream.take(4)
+        assert {frame.name for frame in again} == {"old.jpg", "2.jpg", "5.jpg", "3.jpg"}
+        assert [frame.number for frame in again] == [6, 7, 8, 9]
+        put(tmp_path, "0.jpg", 8)
+        assert stamped(stream.take()[0]).number == 8
+
+
+def test_a_folder_tells_what_nobody_has_to_remember_any_more(tmp_path: Path) -> None:
+    for number in range(3):
+        put(tmp_path, f"{number}.jpg", number)
+    progress = Progress()
+    with reading(tmp_path, progress=progress) as stream:
+        first, second, _ = stream.take(3)
+    (tmp_path / "0.jpg").unlink()
+    progress = Progress(Past(number=2), mark_of(first) + mark_of(second))
+    with reading(tmp_path, progress=progress) as stream:
+        stream.take()
+        until(lambda: progress.news() == {"gone": mark_of(first).hex()})
+
+
+def test_an_empty_folder_is_one_that_is_not_mounted(tmp_path: Path) -> None:
+    folder = tmp_path / "camera"
+    folder.mkdir()
+    put(folder, "a.jpg", 1)
+    with reading(folder) as stream:
+        told = mark_of(stream.take()[0])
+    folder.rename(tmp_path / "away")
+    folder.mkdir()
+    with reading(folder, progress=Progress(Past(), told)) as stream:
+        time.sleep(0.3)
+        (tmp_path / "away" / "a.jpg").rename(folder / "a.jpg")
+        put(folder, "b.jpg", 2)
+        assert stream.take()[0].name == "b.jpg"
+        time.sleep(0.3)
+        assert stream.slot.take() is None
 
 
 def test_the_slower_side_of_a_folder_makes_the_reader_wait(tmp_path: Path) -> None:

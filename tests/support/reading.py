@@ -17,6 +17,7 @@ import numpy as np
 from buoy.image import decode
 from buoy.streams.backoff import Backoff
 from buoy.streams.frame import Frame
+from buoy.streams.progress import Progress
 from buoy.streams.reader import Reader, State
 from buoy.streams.slot import Slot
 from buoy.streams.sources import policy_of
@@ -102,12 +103,15 @@ class Reading:
 
 
 @contextmanager
-def reading(source: object, *, backoff: Backoff | None = None, **spec: Any) -> Iterator[Reading]:
+def reading(
+    source: object, *, backoff: Backoff | None = None, progress: Progress | None = None, **spec: Any
+) -> Iterator[Reading]:
     """Read a source for the time of a `with` block. The waits between attempts are short by default."""
     stream = StreamSpec(name="camera", source=str(source), **spec)
     counts, states = Counts(), list[State]()
     slot = Slot(policy_of(stream), counts, every_s=stream.every_s)
-    reader = Reader(stream, slot, counts, states.append, backoff=backoff or Backoff(0.05, 0.2))
+    backoff = backoff or Backoff(0.05, 0.2)
+    reader = Reader(stream, slot, counts, states.append, progress=progress, backoff=backoff)
     reader.start()
     each = Reading(reader, slot, counts, states)
     try:

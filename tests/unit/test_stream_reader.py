@@ -46,7 +46,7 @@ def fails(_: Halt) -> Pictures:
 
 @pytest.fixture
 def play(monkeypatch: pytest.MonkeyPatch) -> Callable[[Played], None]:
-    return lambda source: monkeypatch.setattr(reader_module, "open_source", lambda spec: source)
+    return lambda source: monkeypatch.setattr(reader_module, "open_source", lambda spec, progress: source)
 
 
 def sources_running() -> int:

@@ -12,6 +12,7 @@ from msgspec import UNSET
 from buoy.errors import BuoyError, as_buoy_error
 from buoy.image import Pixels
 from buoy.results import FrameInfo
+from buoy.streams.progress import Spot
 
 __all__ = ["Decoded", "Frame", "Image", "Picture", "Skipped", "utc"]
 
@@ -46,6 +47,8 @@ class Picture(NamedTuple):
     arrived_s: float | None = None
     #: Name of the file, below the folder that is read; empty where there are no files.
     name: str = ""
+    #: By which it is known when the source is read again (`buoy.streams.progress`): of a folder, or of a video.
+    mark: bytes | Spot | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,7 +59,8 @@ class Frame:
     """
 
     stream: str
-    #: Counted from 0 since the stream was opened; a reconnect does not start anew, dropped frames count too.
+    #: Counted from 0 since the stream was opened; a reconnect does not start anew, dropped frames count too. Where a
+    #: source goes on in the middle, so does the number.
     number: int
     image: Image
     #: Seconds since 1970, UTC.
@@ -65,6 +69,7 @@ class Frame:
     arrived_s: float
     position_s: float | None = None
     name: str = ""
+    mark: bytes | Spot | None = None
 
     @property
     def title(self) -> str:

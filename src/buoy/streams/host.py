@@ -1,7 +1,8 @@
 """The streams of one model, inside its process: what the service says to them, and what they say.
 
 To the streams (`op`, after `buoy.serve.wire`):
-    {"op": "open", "stream", "spec": {...}, "width"}    begin, as if watched; a stream of that name is replaced
+    {"op": "open", "stream", "spec": {...}, "width", "past"?}  and files    begin, as if watched; a stream of that name
+                                                        is replaced. Go on after `past`, without these files
     {"op": "shut", "stream"}                            end; "ended" is said when it has
     {"op": "push", "stream", "captured"?}  and a JPEG   a frame from a WebSocket client
     {"op": "watch", "stream", "width"}                  draw pictures at most so wide with the results; 0 for none
@@ -11,6 +12,9 @@ From the streams:
     {"stream", "event": "state", "state", "reason", "since", "counts", "error"?}
                         state: connecting, live, gap, ended (of itself or shut), refused (as a wrong password)
     {"stream", "event": "counts", "counts"}             once a second, when nothing else was said
+Of a folder or a video each of them may have what is to be remembered for the next "open", see `buoy.streams.progress`:
+    "past": {"number", "clock_s", "spot"?}   of the frame; "passed", "gone": files, in hex, that are done with or not
+                                             there any more. With this frame and those before, these are dealt with.
 
 `counts` is {"received", "processed", "dropped": {reason: n}, "in_flight", "reconnects"}; received = processed +
 dropped + in flight, always. `lag_ms` is the time from the arrival of a frame to this message. `error` says of a stream
@@ -29,8 +33,11 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
 from buoy.engine import Engine
 from buoy.streams.dispatch import Dispatch
+from buoy.streams.progress import Past
 from buoy.streams.stream import Say, Stream
 
 __all__ = ["Host", "Say"]
@@ -78,7 +85,7 @@ class Host:
         with self._lock:
             stream = self._streams.get(name)
         if op == "open":
-            self._open(name, head, stream)
+            self._open(name, head, body, stream)
         elif stream is None:
             return  # it has ended, and the service will hear of it
         elif op == "shut":
@@ -88,12 +95,13 @@ class Host:
         elif op == "watch":
             stream.watch(int(head["width"]))
 
-    def _open(self, name: str, head: dict[str, Any], before: Stream | None) -> None:
+    def _open(self, name: str, head: dict[str, Any], files: bytes, before: Stream | None) -> None:
         if before:
             before.shut(muted=True)
         engine = self._engine
         thresholds = engine.thresholds or engine.model.thresholds
-        stream = Stream(name, head["spec"], self._dispatch, thresholds, engine.lanes, self._say, before)
+        past = msgspec.convert(head.get("past", {}), Past)
+        stream = Stream(name, head["spec"], self._dispatch, thresholds, engine.lanes, self._say, before, past, files)
         with self._lock:
             self._streams[name] = stream
         stream.watch(int(head.get("width", 0)))  # before it begins: an alert over its first frame has a picture

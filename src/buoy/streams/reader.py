@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 from buoy.errors import BuoyError, RefusedError, SourceError, UsageError
 from buoy.streams.backoff import Backoff
 from buoy.streams.frame import Frame, Picture, Skipped
+from buoy.streams.progress import Progress
 from buoy.streams.session import Session
 from buoy.streams.slot import Slot, Tally
 from buoy.streams.sources import mask, open_source
@@ -57,6 +58,7 @@ class Reader:
         slot: where frames go; closed by `stop`.
         tally: told of every frame received.
         on_state: told of each change, never twice of the same; it must not wait.
+        progress: where an opening before has ended.
         backoff: between attempts; 1 s to 30 s by default.
 
     Raises:
@@ -70,10 +72,12 @@ class Reader:
         tally: Tally,
         on_state: Callable[[State], None],
         *,
+        progress: Progress | None = None,
         backoff: Backoff | None = None,
     ) -> None:
+        progress = progress or Progress()
         self._name = spec.name
-        self._source = open_source(spec)
+        self._source = open_source(spec, progress)
         self._slot = slot
         self._tally = tally
         self._on_state = on_state
@@ -83,7 +87,7 @@ class Reader:
         self._sessions: list[Session] = []
         self._session: Session | None = None
         self._state: State | None = None
-        self._number = 0
+        self._number = progress.past.number + 1
         self._ever = False
         self._last_s = time.time()
         self._thread = threading.Thread(target=self._run, name=f"reader-{spec.name}", daemon=True)
@@ -220,8 +224,8 @@ class Reader:
             session.found()
             self._lives(captured_s)
         arrived_s = time.monotonic() if picture.arrived_s is None else picture.arrived_s
-        frame = Frame(self._name, number, image, captured_s, arrived_s, picture.position_s, picture.name)
-        return self._slot.put(frame)
+        place = picture.position_s, picture.name, picture.mark
+        return self._slot.put(Frame(self._name, number, image, captured_s, arrived_s, *place))
 
     def _lives(self, captured_s: float) -> None:
         """A picture came."""

@@ -44,17 +44,27 @@ class Slot:
         policy: live or file (`buoy.streams.sources.policy_of`).
         tally: told of every drop.
         every_s: one frame in so many seconds; 0 for all.
+        since_s: the source's own time of the latest frame before these, under the policy `file`.
         ready: called after a frame has become available, in the reader's thread; it must not wait.
+        passed: told of every frame that the policy or sampling leaves out.
     """
 
     def __init__(
-        self, policy: Policy, tally: Tally, *, every_s: float = 0.0, ready: Callable[[], None] = lambda: None
+        self,
+        policy: Policy,
+        tally: Tally,
+        *,
+        every_s: float = 0.0,
+        since_s: float | None = None,
+        ready: Callable[[], None] = lambda: None,
+        passed: Callable[[Frame], None] = lambda frame: None,
     ) -> None:
         self.policy = policy
         self._tally = tally
         self._every_s = every_s
         self._ready = ready
-        self._due_s: float | None = None
+        self._passed = passed
+        self._due_s = since_s + every_s if policy == "file" and since_s is not None else None
         self._frames: deque[Frame] = deque()
         self._changed = threading.Condition()
         self._closed = False
@@ -66,8 +76,9 @@ class Slot:
         """Leave a frame that was counted as received; `False` once the slot is closed."""
         if not self._is_due(frame):
             self._tally.dropped("sampling")
+            self._passed(frame)
             return not self._closed
-        replaced = 0
+        replaced: list[Frame] = []
         with self._changed:
             if self.policy == "file":
                 self._changed.wait_for(lambda: self._closed or len(self._frames) < _AHEAD)
@@ -75,12 +86,13 @@ class Slot:
                 self._tally.dropped("shut")
             else:
                 if self.policy == "live":
-                    replaced = len(self._frames)
+                    replaced = list(self._frames)
                     self._frames.clear()
                 self._frames.append(frame)
                 self._changed.notify_all()
-        for _ in range(replaced):
+        for each in replaced:
             self._tally.dropped("newer")
+            self._passed(each)
         if not closed:
             self._ready()
         return not closed

@@ -15,8 +15,9 @@ from buoy.streams.account import Account
 from buoy.streams.crossing import Report
 from buoy.streams.dispatch import Dispatch, Order, Taken
 from buoy.streams.findings import Findings
-from buoy.streams.frame import utc
+from buoy.streams.frame import Frame, utc
 from buoy.streams.picture import Pictures
+from buoy.streams.progress import Past, Progress
 from buoy.streams.reader import Reader, State
 from buoy.streams.slot import Slot
 from buoy.streams.sources import mask, policy_of
@@ -59,6 +60,8 @@ class Stream:
         lanes: of the engine.
         say: to the service.
         before: the stream that this one replaces: it is waited for.
+        past: where an opening before has ended.
+        files: the pictures of a folder that are done with (`buoy.streams.progress`).
     """
 
     def __init__(
@@ -70,9 +73,12 @@ class Stream:
         lanes: int,
         say: Say,
         before: Stream | None = None,
+        past: Past | None = None,
+        files: bytes = b"",
     ) -> None:
         self.name = name
         self.account = Account()
+        self._progress = Progress(past, files, self.account.settled)
         self.order = Order(lanes + 1)
         self.slot: Slot
         self.thresholds: Thresholds | None = None
@@ -87,6 +93,7 @@ class Stream:
         self._reader: Reader | None = None
         self._states: deque[_Told] = deque()
         self._stopping = threading.Event()
+        self._telling = threading.Lock()
         self._ended = self._muted = False
         self._said_s = time.monotonic()
         self._thread = threading.Thread(target=self._run, name=f"stream-{name}", daemon=True)
@@ -164,8 +171,16 @@ class Stream:
         self.thresholds = self._findings.thresholds
         self._pictures = Pictures(spec)
         self._pictures.width = self._width
-        self.slot = Slot(policy, self.account, every_s=spec.every_s, ready=self._dispatch.wake)
-        self._reader = Reader(spec, self.slot, self.account, self._on_state)
+        progress = self._progress
+        self.slot = Slot(
+            policy,
+            self.account,
+            every_s=spec.every_s,
+            since_s=progress.past.clock_s,
+            ready=self._dispatch.wake,
+            passed=progress.passed,
+        )
+        self._reader = Reader(spec, self.slot, self.account, self._on_state, progress=progress)
         self._dispatch.add(self)
         self._reader.start()
 
@@ -245,13 +260,14 @@ class Stream:
             "jpeg_bytes": len(picture),
             "crossings": crossings or {},
         }
-        self._tell(head, encode_record(record) + picture)
+        self._tell(head, encode_record(record) + picture, frame)
 
     def _tell_state(self, state: str, reason: str, since_s: float, **more: Any) -> None:
         head = {"event": "state", "state": state, "reason": reason, "since": utc(since_s), **more}
         self._tell({**head, "counts": self.account.counts()})
 
-    def _tell(self, head: dict[str, Any], body: bytes = b"") -> None:
+    def _tell(self, head: dict[str, Any], body: bytes = b"", frame: Frame | None = None) -> None:
         self._said_s = time.monotonic()
         if not self._muted:
-            self._say({"stream": self.name, **head}, body)
+            with self._telling:  # what was passed goes out before the frame that comes after it, or with it
+                self._say({"stream": self.name, **head, **self._progress.news(frame)}, body)

@@ -1,8 +1,9 @@
-"""What a stream has seen so far: its gaps and its time series, kept over a restart where there is a folder."""
+"""What a stream has seen so far: its gaps, its time series, how far it has come; kept over a restart in a folder."""
 
 from __future__ import annotations
 
 import logging
+import threading
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import msgspec
 
 from buoy.errors import UsageError
+from buoy.serve.live.bookmark import Bookmark, Saved, digest
 from buoy.serve.live.clock import now
 from buoy.serve.live.kept import write_whole
 from buoy.streams.series import Series
@@ -40,10 +42,14 @@ class _Memory(msgspec.Struct, kw_only=True):
     gaps: list[Gap]
     open: Gap | None = None
     series: msgspec.Raw = msgspec.Raw()
+    bookmark: Saved | None = None
 
 
 class History:
-    """The gaps of one stream, and its counts by minute.
+    """The gaps of one stream, its counts by minute, and how far it has come.
+
+    A stream that goes on in the middle of a folder or video, and is configured otherwise now, begins anew: what was
+    kept is set aside, since what it looks at again would count twice.
 
     Args:
         spec: the stream.
@@ -53,9 +59,11 @@ class History:
     def __init__(self, spec: StreamSpec, path: Path | None) -> None:
         self._spec = spec
         self._path = path
+        self._writing = threading.Lock()
         self.series = Series(spec, ())
         self._gaps: deque[Gap] = deque(maxlen=_MOST_GAPS)
         self.open: Gap | None = None
+        self.bookmark = Bookmark()
         #: Whether there is something that has not been saved.
         self.fresh = False
         if path is not None and path.exists():
@@ -101,7 +109,9 @@ class History:
         """All of it, to be written by `write`."""
         self.fresh = False
         series = msgspec.Raw(self.series.save())
-        return msgspec.json.encode(_Memory(saved=now(), gaps=list(self._gaps), open=self.open, series=series))
+        bookmark = self.bookmark.save(self._spec)
+        memory = _Memory(saved=now(), gaps=list(self._gaps), open=self.open, series=series, bookmark=bookmark)
+        return msgspec.json.encode(memory)
 
     def write(self, document: bytes) -> None:
         """Keep it; may be called in a thread.
@@ -109,17 +119,25 @@ class History:
         Raises:
             StoreError: it cannot be written.
         """
-        if self._path is not None:
-            write_whole(self._path, document)
+        with self._writing:
+            if self._path is not None:
+                write_whole(self._path, document)
 
     def forget(self) -> None:
-        """The stream is gone for good."""
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)
+        """The stream is gone for good; one that is made under its name begins anew."""
+        with self._writing:
+            if self._path is not None:
+                self._path.unlink(missing_ok=True)
+                _before(self._path).unlink(missing_ok=True)
+            self._path = None  # a save that is under way comes too late
 
     def _load(self, path: Path) -> None:
         try:
             memory = msgspec.json.decode(path.read_bytes(), type=_Memory)
+            if memory.bookmark and memory.bookmark.spec != digest(self._spec):
+                _log.info("configured otherwise, begins anew", extra={"fields": {"stream": self._spec.name}})
+                path.replace(_before(path))
+                return
             if bytes(memory.series):
                 self.series.load(bytes(memory.series))
         except (OSError, msgspec.MsgspecError, UsageError) as error:
@@ -127,6 +145,12 @@ class History:
             path.replace(path.with_name(f"{path.name}.unreadable"))
             return
         self._gaps.extend(memory.gaps)
-        # What happened while we did not run is as unknown as what a dead camera would have shown.
         self.open = memory.open
-        self.begin(_NOT_RUNNING, memory.saved)
+        self.bookmark = Bookmark(memory.bookmark)
+        # What happened while we did not run is as unknown as what a dead camera would have shown.
+        if not self.bookmark.ended:
+            self.begin(_NOT_RUNNING, memory.saved)
+
+
+def _before(path: Path) -> Path:
+    return path.with_name(f"{path.name}.before")

@@ -36,8 +36,10 @@ _MOST = 64
 _SHUT_S, _SINKS_S = 5.0, 10.0
 #: Viewers that have not left so long after their stream are cut off.
 _LEAVE_S = 2.0
-#: Between two saves; what was seen since the latest is lost with the machine, and is a gap then.
+#: Between two saves; what was seen since the latest is lost with the machine, and is a gap then. Of a folder or
+#: video it is seen again.
 _SAVE_S = 30.0
+_ENDED = "it had ended before the service was started again"
 
 
 class Registry:
@@ -116,7 +118,7 @@ class Registry:
         except StoreError:
             await self._end(stream)
             raise
-        if stream.looker.ready:
+        if stream.looker.ready and not stream.over:
             stream.history.name(stream.looker.about["model"]["labels"])
             self._open(stream)
         return stream
@@ -163,7 +165,8 @@ class Registry:
     def event(self, head: dict[str, Any], body: bytes) -> None:
         """Something happened in a stream; see `buoy.streams.host`."""
         stream = self._streams.get(head["stream"])
-        if stream is None:
+        # What comes after its sinks were closed counts nowhere: it is looked at again when the stream is opened again.
+        if stream is None or stream.gone.is_set():
             return
         try:
             self._take(stream, head, body)
@@ -172,6 +175,8 @@ class Registry:
 
     def worker_ready(self, looker: Looker) -> None:
         """Open this model's streams in its new process."""
+        if self._closing:
+            return
         for stream in self:
             if stream.looker is looker and not stream.over:
                 stream.history.name(looker.about["model"]["labels"])
@@ -198,6 +203,7 @@ class Registry:
         await self._save(everything=True)
 
     def _take(self, stream: Stream, head: dict[str, Any], body: bytes) -> None:
+        stream.history.bookmark.reach(head)
         if counts := head.get("counts"):
             stream.totals.reach(counts)
         if head["event"] == "frame":
@@ -212,6 +218,7 @@ class Registry:
                 stream.totals.close()
                 if not stream.shutting:
                     self._keep_if_possible()
+                    self._remember_end(stream.history)
         else:
             stream.said_counts()
 
@@ -219,6 +226,8 @@ class Registry:
         history = History(spec, self._data / "history" / f"{spec.name}.json" if self._data else None)
         stream = Stream(spec, origin, self._looker(spec), history, open_sinks(spec, self._data))
         self._streams[spec.name] = stream
+        if history.bookmark.ended:
+            stream.said_state("ended", _ENDED, now())
         return stream
 
     def _open_left(self) -> list[Sinks]:
@@ -238,8 +247,8 @@ class Registry:
             self._unusable.append((spec, ended))
             _log.error("a kept stream cannot begin", extra={"fields": {"stream": spec.name, **error.record()}})
             return
-        if ended:
-            stream.said_state("ended", "it had ended before the service was started again", now())
+        if ended and not stream.over:
+            stream.said_state("ended", _ENDED, now())
 
     def _looker(self, spec: StreamSpec) -> Looker:
         names = ", ".join(looker.name for looker in self._lookers)
@@ -253,7 +262,9 @@ class Registry:
     def _open(self, stream: Stream) -> None:
         stream.watched = _width(stream)
         spec = msgspec.to_builtins(stream.spec)
-        stream.looker.tell({"op": "open", "stream": stream.spec.name, "spec": spec, "width": stream.watched})
+        past, files = stream.history.bookmark.opening()
+        head = {"op": "open", "stream": stream.spec.name, "spec": spec, "width": stream.watched}
+        stream.looker.tell(head | past, files)
 
     def _watch(self, stream: Stream) -> None:
         wanted = _width(stream)
@@ -299,6 +310,13 @@ class Registry:
     def _keep_if_possible(self) -> None:
         with suppress(StoreError):
             self._keep()
+
+    def _remember_end(self, history: History) -> None:
+        if not history.bookmark.end():
+            return
+        with suppress(StoreError):  # the next save tells
+            history.write(history.document())
+        history.fresh = True  # a save that is under way may put an older one in its place
 
     async def _save(self, *, everything: bool = False) -> None:
         if self._data is None:

@@ -8,7 +8,8 @@ from typing import Any
 
 __all__ = ["LOST", "Totals"]
 
-#: The reason under which frames count that were in flight when the process that looked at them ended.
+#: The reason under which frames count that were in flight when the process that looked at them ended. Those of a folder
+#: or video come again, and are received once more.
 LOST = "worker lost"
 _WINDOW_S = 10.0
 

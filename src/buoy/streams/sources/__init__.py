@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from buoy.streams.frame import Picture
+from buoy.streams.progress import Progress
 from buoy.streams.slot import Policy
 from buoy.streams.sources.address import Peer, kind_of, mask
 from buoy.streams.sources.halt import Halt
@@ -65,8 +66,8 @@ def policy_of(spec: StreamSpec) -> Policy:
     return "file" if kind_of(spec.source) in ("file", "folder") else "live"
 
 
-def open_source(spec: StreamSpec) -> Source:
-    """The source of a stream; nothing is connected yet.
+def open_source(spec: StreamSpec, progress: Progress) -> Source:
+    """The source of a stream; nothing is connected yet. A folder or video goes on where the progress says.
 
     Raises:
         UsageError: it is of no kind that is known, or needs an extra that is not installed.
@@ -83,11 +84,11 @@ def open_source(spec: StreamSpec) -> Source:
     if kind == "folder":
         from buoy.streams.sources.folder import FolderSource
 
-        return FolderSource(Path(spec.source))
+        return FolderSource(Path(spec.source), progress)
     if kind == "file":
         from buoy.streams.sources.video import FileSource
 
-        return FileSource(Path(spec.source), paced=policy == "live")
+        return FileSource(Path(spec.source), paced=policy == "live", past=progress.past.spot)
     from buoy.streams.sources.rtsp import CameraSource
 
     every_frame = policy == "file"

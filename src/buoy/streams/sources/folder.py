@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 import time
@@ -15,6 +14,7 @@ from buoy.errors import BuoyError, InputError, RefusedError, SourceError
 from buoy.store.complete import is_whole, leases_trusted
 from buoy.store.names import hidden, unfinished
 from buoy.streams.frame import Picture
+from buoy.streams.progress import Progress, file_key, file_version
 from buoy.streams.sources.halt import Halt
 
 __all__ = ["SUFFIXES", "FolderSource"]
@@ -37,6 +37,10 @@ class FolderSource:
 
     Only files that nobody is writing are read (`buoy.store.complete`). Those with hidden or unfinished names, links
     and devices are passed over, as stores do.
+
+    Args:
+        path: of the folder.
+        progress: which files are done with already; told of those that are gone.
     """
 
     again = True
@@ -44,10 +48,12 @@ class FolderSource:
     silence_s = None
     peer = None
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, progress: Progress) -> None:
         self._path = path
-        #: What was given, by the hash of the name: forgotten when the file is gone, so bounded by the folder.
-        self._given: dict[bytes, _Version] = {}
+        self._progress = progress
+        #: What was given, by the hash of the name: forgotten when the file is gone, so bounded by the folder. Of what
+        #: an opening before has given, only a hash of the version is known until the file is looked at.
+        self._given: dict[bytes, _Version | bytes] = {**progress.take_files()}
 
     def pictures(self, halt: Halt) -> Generator[Picture | None]:
         """Each picture once, over several calls too."""
@@ -105,16 +111,23 @@ class FolderSource:
                     continue
                 key = _key(path)
                 present.add(key)
-                if self._given.get(key) != version:
+                if self._is_new(key, version):
                     new.append((path, version))
-        for key in self._given.keys() - present:
-            del self._given[key]
+        # A folder in which nothing is left is more likely one that is not mounted.
+        for key in self._given.keys() - present if present else ():
+            self._progress.gone(key + _brief(self._given.pop(key)))
         return _by_age(new)
 
     def _look(self, paths: set[Path]) -> list[tuple[Path, _Version]]:
         """The pictures among some files that were not given yet, oldest first."""
         versions = [(path, version) for path in paths if (version := _version(path)) is not None]
-        return _by_age([(path, version) for path, version in versions if self._given.get(_key(path)) != version])
+        return _by_age([(path, version) for path, version in versions if self._is_new(_key(path), version)])
+
+    def _is_new(self, key: bytes, version: _Version) -> bool:
+        known = self._given.get(key)
+        if isinstance(known, bytes) and known == _brief(version):
+            known = self._given[key] = version
+        return known != version
 
     def _read(self, path: Path, version: _Version) -> Picture | None:
         """The picture, or why it cannot be read; `None` if it is being written."""
@@ -134,11 +147,13 @@ class FolderSource:
                     image = InputError(f"{path.name} has {version[1]:,} bytes; the limit is {_MOST_BYTES:,}")
                 else:
                     image = file.read()
-        self._given[_key(path)] = version
+        key = _key(path)
+        self._given[key] = version
         return Picture(
             image,
             captured_s=min(version[0] / 1e9, time.time()),
             name=path.relative_to(self._path).as_posix(),
+            mark=key + _brief(version),
         )
 
 
@@ -163,4 +178,8 @@ def _version_of(found: os.stat_result) -> _Version:
 
 
 def _key(path: Path) -> bytes:
-    return hashlib.blake2b(os.fsencode(path), digest_size=16).digest()
+    return file_key(os.fsencode(path))
+
+
+def _brief(version: _Version | bytes) -> bytes:
+    return version if isinstance(version, bytes) else file_version(version[0], version[1])
