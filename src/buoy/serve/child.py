@@ -22,7 +22,7 @@ import numpy as np
 
 from buoy import machine
 from buoy.engine import Engine, Input, Outcome
-from buoy.errors import as_buoy_error
+from buoy.errors import BusyError, DeadlineError, as_buoy_error
 from buoy.image import Pixels
 from buoy.results import Result, encode_record
 from buoy.serve import wire
@@ -97,8 +97,14 @@ class _Service:
         try:
             thresholds = Thresholds(head.get("score", default.score), head.get("iou", default.iou))
             future = self._engine.submit(
-                Input(head["name"], body), thresholds=thresholds, keep_pixels=_FORMS[head["form"]].draws
+                Input(head["name"], body),
+                deadline_s=head["expires_s"] - time.monotonic(),  # below 0 it is refused
+                thresholds=thresholds,
+                keep_pixels=_FORMS[head["form"]].draws,
             )
+        except BusyError:
+            self._drop(number, "late")
+            return
         except Exception as error:
             self._fail(number, error)
             return
@@ -109,12 +115,15 @@ class _Service:
         """Encode in the lane that found it, and send."""
         self._futures.pop(number, None)
         if future.cancelled():
-            self.send({"id": number, "outcome": "cancelled", "spent": {}})
+            self._drop(number, "cancelled")
             return
         try:
             outcome, began_s = future.result(), time.perf_counter()
             record = outcome.record
             if not isinstance(record, Result):
+                if record.error.class_ == DeadlineError.__name__:
+                    self._drop(number, "late")
+                    return
                 error = {"class": record.error.class_, "message": record.error.message, "hint": record.error.hint}
                 self.send({"id": number, "outcome": "failed", "error": error, "spent": {}})
                 return
@@ -130,6 +139,9 @@ class _Service:
             self.send({**head, "version": record.model.version}, body)
         except Exception as error:
             self._fail(number, error)
+
+    def _drop(self, number: int, outcome: str) -> None:
+        self.send({"id": number, "outcome": outcome, "spent": {}})
 
     def _fail(self, number: int, error: Exception) -> None:
         told = as_buoy_error(error, "buoy serve")

@@ -1,4 +1,4 @@
-"""One HTTP connection, with limits where uvicorn has none: heads that never end, bodies nobody waits for."""
+"""One HTTP connection, with limits where uvicorn has none: endless heads, bodies nobody wants, answers nobody takes."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ LEAVING = "buoy.leaving"
 
 #: For the head of a request, and for what is left of a body after its answer.
 _PATIENCE_S = 10.0
+#: An answer of which a client has taken nothing for so long is its last; the same that viewers of streams have.
+_UNTAKEN_S = 15.0
 #: Of a head: its address and all its fields.
 _HEAD_BYTES = 64 << 10
 #: Connections at once; more are closed at once, before anything is read.
@@ -62,6 +64,7 @@ class Connection(HttpToolsProtocol):
     """
 
     _patience: asyncio.TimerHandle | None = None
+    _watching: asyncio.TimerHandle | None = None
     _inside = False
     #: Heads that have begun, and whether the latest is incomplete; what came of it so far, and what of it was read.
     _heads = 0
@@ -80,6 +83,7 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Over."""
         self._stop_waiting()
+        self._stop_watching()
         super().connection_lost(exc)
         self._leaving.over()
 
@@ -127,6 +131,17 @@ class Connection(HttpToolsProtocol):
         super().on_response_complete()
         if self._inside:
             self._wait()
+        self._watch()  # uvicorn has written all of it, and closes only when the client has taken it
+
+    def pause_writing(self) -> None:
+        """The client takes less than we write: what comes next waits, so what is left can only become less."""
+        super().pause_writing()
+        self._watch()
+
+    def handle_websocket_upgrade(self) -> None:
+        """The connection becomes a WebSocket, which has limits of its own."""
+        self._stop_watching()
+        super().handle_websocket_upgrade()
 
     def _count(self, size_bytes: int) -> None:
         self._field_bytes += size_bytes
@@ -136,6 +151,25 @@ class Connection(HttpToolsProtocol):
     def _wait(self) -> None:
         self._stop_waiting()
         self._patience = self.loop.call_later(_PATIENCE_S, self.timeout_keep_alive_handler)
+
+    def _watch(self) -> None:
+        """See after a while whether the client has taken any of what is left to be written."""
+        self._stop_watching()
+        if left := self.transport.get_write_buffer_size():
+            self._watching = self.loop.call_later(_UNTAKEN_S, self._see, left)
+
+    def _see(self, before: int) -> None:
+        # While an answer is being written that the client takes, what is left may grow.
+        only_less = self.flow.write_paused or self.cycle.response_complete
+        if only_less and self.transport.get_write_buffer_size() >= before:
+            self.transport.abort()  # a close would wait for the client
+        else:
+            self._watch()
+
+    def _stop_watching(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+            self._watching = None
 
     def _stop_waiting(self) -> None:
         if self._patience is not None:

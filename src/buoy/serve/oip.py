@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import io
 import json
-from typing import Any, NamedTuple, TypeVar
+from typing import IO, Any, NamedTuple, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -23,6 +22,7 @@ from buoy.serve.refusals import NotReady
 from buoy.serve.remote import Looker, Question
 from buoy.serve.service import Service
 from buoy.serve.tensors import OUTPUTS
+from buoy.serve.upload import spooled
 
 __all__ = ["infer", "live", "metadata", "model_ready", "ready", "server"]
 
@@ -34,7 +34,7 @@ _T = TypeVar("_T")
 
 
 class _Asked(NamedTuple):
-    picture: bytes
+    picture: IO[bytes]
     id: str | None
     thresholds: dict[str, float]
     #: Output to whether it is wanted in binary, in the order of the answer.
@@ -79,13 +79,17 @@ async def infer(service: Service, request: Request) -> Response:
     looker = service.looker(request)
     deadline_s = query.deadline_s(request, asked_for, service.deadline_s)
     service.admit(looker, deadline_s)
-    body = await service.uploads.body(request)
-    head_length = request.headers.get(_HEAD_LENGTH)
-    asked = await asyncio.to_thread(_parse, body, head_length)
-    with io.BytesIO(asked.picture) as picture:
+    asked = await _receive(service, request)
+    with asked.picture as picture:
         question = Question(picture, asked.id or "upload", "json", asked.thresholds, deadline_s)
         answer = await service.ask(request, looker, question)
     return _answer(looker, answer.version, asked, json.loads(answer.body)["detections"])
+
+
+async def _receive(service: Service, request: Request) -> _Asked:
+    """The request without its body, which is in memory no longer than it takes."""
+    async with service.uploads.body(request) as body:
+        return await asyncio.to_thread(_parse, body, request.headers.get(_HEAD_LENGTH))
 
 
 def _parse(body: bytes, head_length: str | None) -> _Asked:
@@ -122,7 +126,8 @@ def _parse(body: bytes, head_length: str | None) -> _Asked:
             "send JSON with one input, `image`; see /openapi.json",
         ) from None
     tensors.check_outputs(outputs)
-    return _Asked(picture, None if given is None else query.name(given), thresholds, outputs)
+    id_ = None if given is None else query.name(given)
+    return _Asked(spooled(picture), id_, thresholds, outputs)
 
 
 def _given(of: dict[str, Any], key: str, kind: type[_T]) -> _T | None:

@@ -192,7 +192,7 @@ class Looker:
         if not asked.future.done():
             asked.future.set_exception(
                 DeadlineError(
-                    f"the deadline of {asked.question.deadline_s:g} s was over before its turn came",
+                    f"there is no turn for it within its deadline of {asked.question.deadline_s:g} s",
                     "try again later, or give it more time",
                     retry_after_s=self._line.wait_s(),
                 )
@@ -218,6 +218,8 @@ class Looker:
                 asked.future.set_result(Answer(head["media_type"], body, spent, head["version"]))
             elif head["outcome"] == "failed":
                 asked.future.set_exception(Remote(head["error"]))
+            elif head["outcome"] == "late":
+                self._too_late(asked)
         self._pump()
 
     def _follow(self, worker: Worker) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -16,8 +17,12 @@ from buoy.errors import BusyError, InputError, UsageError
 from buoy.serve.refusals import TooLarge, TooSlow, Unsupported
 from buoy.web.multipart import IN_MEMORY_BYTES, Form
 
-__all__ = ["Limits", "Upload", "Uploads"]
+__all__ = ["Limits", "Upload", "Uploads", "spooled"]
 
+#: What a body has besides the picture: the head of a form, of tensors.
+_MORE_BYTES = 64 << 10
+#: Bodies that are parsed as a whole are held in memory: so many of the largest, or more smaller ones.
+_LARGEST = 4
 #: The fields of a form that may hold the picture: ours, and DEEPaaS's.
 _FIELDS = ("file", "files", "data", "image")
 
@@ -59,7 +64,7 @@ async def pieces(request: Request, limits: Limits) -> AsyncIterator[bytes]:
     """
     announced = request.headers.get("content-length", "")
     # A form is larger than the file in it; the file itself is measured when it comes.
-    if announced.isdecimal() and int(announced) > limits.size_bytes + (64 << 10):
+    if announced.isdecimal() and int(announced) > limits.size_bytes + _MORE_BYTES:
         raise limits.too_large()
     end_s, size = time.monotonic() + limits.whole_s, 0
     while True:
@@ -75,7 +80,7 @@ async def pieces(request: Request, limits: Limits) -> AsyncIterator[bytes]:
             raise ClientDisconnect
         piece: bytes = message.get("body", b"")
         size += len(piece)
-        if size > limits.size_bytes + (64 << 10):
+        if size > limits.size_bytes + _MORE_BYTES:
             raise limits.too_large()
         if piece:
             yield piece
@@ -91,6 +96,8 @@ class Uploads:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.open = 0
+        #: Of bodies that are held in memory.
+        self.held_bytes = 0
 
     @contextmanager
     def slot(self) -> Iterator[None]:
@@ -107,10 +114,34 @@ class Uploads:
         finally:
             self.open -= 1
 
-    async def body(self, request: Request) -> bytes:
-        """The whole body, for those that are parsed as a whole; raises as `picture` does."""
-        with self.slot():
-            return b"".join([piece async for piece in pieces(request, self.limits)])
+    @asynccontextmanager
+    async def body(self, request: Request) -> AsyncIterator[bytes]:
+        """The whole body, for those that are parsed as a whole; its room in memory is given back when the block ends.
+
+        Raises:
+            BusyError: too many are being received, or are in memory.
+            TooLarge, TooSlow, ClientDisconnect: see `pieces`.
+        """
+        held_bytes = 0
+        try:
+            # Grows in place: pieces that are joined at the end are there twice.
+            with self.slot(), io.BytesIO() as gathered:
+                async for piece in pieces(request, self.limits):
+                    self._hold(len(piece))
+                    held_bytes += len(piece)
+                    gathered.write(piece)
+                body = gathered.getvalue()
+            yield body
+        finally:
+            self.held_bytes -= held_bytes
+
+    def _hold(self, size_bytes: int) -> None:
+        if self.held_bytes + size_bytes > _LARGEST * (self.limits.size_bytes + _MORE_BYTES):
+            raise BusyError(
+                f"{self.held_bytes:,} bytes of requests are in memory",
+                "try again later: Retry-After says when; /predict holds no large body in memory",
+            )
+        self.held_bytes += size_bytes
 
     @asynccontextmanager
     async def picture(self, request: Request) -> AsyncIterator[Upload]:
@@ -139,6 +170,17 @@ class Uploads:
             yield upload
         finally:
             upload.file.close()
+
+
+def spooled(picture: bytes) -> IO[bytes]:
+    """A picture out of a body, kept as those that are uploaded alone: a large one waits for its turn on disk."""
+    file: IO[bytes] = tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES)  # noqa: SIM115
+    try:
+        file.write(picture)
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
 async def _raw(request: Request, limits: Limits) -> Upload:

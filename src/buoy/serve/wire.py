@@ -4,13 +4,16 @@
     head          JSON
     body          a picture on its way in, an encoded answer on its way out
 
-To the process:   {"op": "look", "id", "name", "form", "score"?, "iou"?}  and the picture;  {"op": "cancel", "id"}
+To the process:   {"op": "look", "id", "name", "form", "expires_s", "score"?, "iou"?}  and the picture
+                  {"op": "cancel", "id"}
                   {"op": "open" | "shut" | "push" | "watch", "stream", ...}  see `buoy.streams.host`
 From the process: {"ready": true, "model": {...}, "lanes", "callers", "threads", ...}  or  {"ready": false, "error"}
                   {"id", "outcome": "done", "media_type", "spent": {...}, "version"}  and the answer
                   {"id", "outcome": "failed", "error": {...}, "spent": {...}}
-                  {"id", "outcome": "cancelled", "spent": {}}
+                  {"id", "outcome": "cancelled" | "late", "spent": {}}
                   {"stream", "event", ...}  see `buoy.streams.host`
+`expires_s` is on the clock of `time.monotonic()`, which all processes of a machine share: time that is left would not
+run while the message waits to be read. `late` is a picture that no lane has taken by then, or would take.
 The end of the stream asks the process to finish what it has and to leave.
 """
 

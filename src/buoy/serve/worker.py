@@ -52,6 +52,8 @@ class Asked:
         self.question = question
         self.future = future
         self.began_s = time.monotonic()
+        #: When its turn has to have come, on the clock of `time.monotonic()`.
+        self.expires_s = self.began_s + question.deadline_s
         self.waited_s = 0.0
 
 
@@ -158,8 +160,9 @@ class Worker:
             question.picture.seek(0)
             data = memoryview(question.picture.read())  # all of it, as it may be closed while we wait below
             head = {"op": "look", "id": asked.number, "name": question.name, "form": question.form}
+            head |= {"expires_s": asked.expires_s, **question.thresholds}
             with suppress(ConnectionError):
-                self._writer.write(wire.frame(head | question.thresholds, len(data)))
+                self._writer.write(wire.frame(head, len(data)))
                 for at in range(0, len(data), _PIECE_BYTES):
                     self._writer.write(data[at : at + _PIECE_BYTES])
                     await self._writer.drain()

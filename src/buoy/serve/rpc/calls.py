@@ -7,11 +7,10 @@ the wire): so access and room in the queue are checked before the picture is rec
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import IO, Any
 
 import grpc
 
@@ -20,10 +19,11 @@ from buoy.errors import BuoyError, UsageError
 from buoy.serve import tensors
 from buoy.serve.account import Account
 from buoy.serve.refusals import NotReady, TooSlow, status_of
-from buoy.serve.remote import Question
+from buoy.serve.remote import Looker, Question
 from buoy.serve.rpc import convert
 from buoy.serve.rpc.messages import SERVICE, message
 from buoy.serve.service import Service
+from buoy.serve.upload import spooled
 
 __all__ = ["Calls"]
 
@@ -116,30 +116,35 @@ class Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
             raise NotReady(f"the model {looker.name} is being loaded", "try again in a second")
         return message("ModelMetadataResponse")(**tensors.metadata(looker))
 
-    async def _infer(self, requests: AsyncIterator[Any], context: _Context) -> Any:
+    async def _infer(self, requests: Any, context: _Context) -> Any:
         remaining_s = context.time_remaining()
         deadline_s = self._service.deadline_s if remaining_s is None else min(remaining_s, _MOST_DEADLINE_S)
         if len(self._service.lookers) == 1:  # else the request itself tells which
             self._service.admit(self._service.lookers[0], deadline_s)
+        looker, id_, wanted, picture = await self._receive(context, deadline_s)
+        with picture:
+            question = Question(picture, wanted.name, "json", wanted.thresholds, deadline_s)
+            answer = await self._service.look(looker, question)
+        found = json.loads(answer.body)["detections"]
+        return convert.answered(looker.name, answer.version, id_, wanted, found)
+
+    async def _receive(self, context: _Context, deadline_s: float) -> tuple[Looker, str, convert.Asked, IO[bytes]]:
+        """The request, and its picture beside it: the message itself is in memory no longer than this takes."""
         uploads = self._service.uploads
         with uploads.slot():
             try:
                 async with asyncio.timeout(uploads.limits.whole_s):
-                    request = await anext(requests, None)
+                    request = await context.read()  # the iterator would keep what it gave
             except TimeoutError:
                 raise TooSlow("the request did not come in time", "send it faster, or a smaller picture") from None
-        if request is None:
+        if request is grpc.aio.EOF:
             raise UsageError("the call has no request", "send one ModelInferRequest")
         looker = self._service.find(request.model_name or None, request.model_version)
         self._service.admit(looker, deadline_s)
         wanted = convert.asked(request)
         if len(wanted.picture) > uploads.limits.size_bytes:
             raise uploads.limits.too_large()
-        with io.BytesIO(wanted.picture) as picture:
-            question = Question(picture, wanted.name, "json", wanted.thresholds, deadline_s)
-            answer = await self._service.look(looker, question)
-        found = json.loads(answer.body)["detections"]
-        return convert.answered(looker.name, answer.version, request.id, wanted, found)
+        return looker, request.id, wanted._replace(picture=b""), spooled(wanted.picture)
 
 
 def _metadata(context: _Context) -> dict[bytes, bytes]:
