@@ -16,6 +16,9 @@ Facts of OSCAR and its clients that shape the files:
 - One `health_path` is both probes of the container (pkg/backends/resources/expose.go). That it is ready is the right
   question: as a liveness probe it restarts what has not been ready for half a minute, whereas the other, asked as the
   readiness probe, would send requests to a model that is still being loaded.
+- `volume` is of the server since v4 (pkg/types/service.go), and never changed afterwards; an older one leaves it out
+  without a word. With a `size` the server makes it, and refuses a name that it has: one that outlives its service
+  (`retain`) would keep this file from being applied again.
 """
 
 from __future__ import annotations
@@ -71,6 +74,8 @@ VARIANTS: tuple[Variant, ...] = ("async", "batch", "exposed")
 
 #: Where `buoy serve` listens in an image (functions/Containerfile).
 _PORT = 8000
+#: Where its volume is, if it has one.
+_DATA = "/data"
 
 _FOLDER = r"^[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*$"
 Folder = Annotated[str, Meta(pattern=_FOLDER, description="a folder in the model's bucket")]
@@ -97,6 +102,8 @@ class Site(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     scale: tuple[Annotated[int, Meta(ge=0, le=100)], Annotated[int, Meta(ge=1, le=100)]] = (1, 2)
     #: Whether the application sees the whole path; ours works with both, ingresses differ.
     rewrite_target: bool = True
+    #: Size of the volume on which an exposed service keeps its streams, such as 1Gi; empty for none.
+    volume: Annotated[str, Meta(pattern=r"^([1-9][0-9]*[KMGT]i)?$")] = ""
 
     @classmethod
     def load(cls, folder: Path) -> Site:
@@ -168,9 +175,16 @@ def _exposed(manifest: Manifest, site: Site) -> dict[str, Any]:
     least, most = site.scale
     if least > most:
         raise ServiceError(f"scale: [{least}, {most}]", "the least number of instances comes first")
+    if site.volume and most > 1:
+        raise ServiceError(
+            f"volume: {site.volume} with scale: [{least}, {most}]",
+            "each instance would look at all streams, and write over what the others keep: scale: [1, 1], or no volume",
+        )
+    name = f"{manifest.name}-live"
+    variables = {"BUOY_MODEL": manifest.name} | ({"BUOY_SERVE_DATA": _DATA} if site.volume else {})
     return {
         # its script is never run, but OSCAR refuses a service without one
-        **_common(manifest, site, f"{manifest.name}-live", f"{manifest.name}-live"),
+        **_common(manifest, site, name, name),
         "expose": {
             "min_scale": least,
             "max_scale": most,
@@ -181,8 +195,13 @@ def _exposed(manifest: Manifest, site: Site) -> dict[str, Any]:
             "set_auth": True,
             "health_path": "/v2/health/ready",
         },
-        "environment": {"Variables": {"BUOY_MODEL": manifest.name}},
+        **({"volume": _volume(name, site)} if site.volume else {}),
+        "environment": {"Variables": variables},
     }
+
+
+def _volume(name: str, site: Site) -> dict[str, Any]:
+    return {"name": name, "size": site.volume, "mount_path": _DATA, "lifecycle_policy": "delete"}
 
 
 def _common(manifest: Manifest, site: Site, name: str, image: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import re
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,17 @@ import httpx2
 import numpy as np
 import pytest
 
+from buoy.outputs.drawn import COLOURS
 from support.need import CHECKOUT
 from support.serve import Served, serving
 from support.tiny import make_model, picture_with_squares, png
 
 RED = cv2.imencode(".jpg", cv2.cvtColor(picture_with_squares((1, 1), (2, 3), red=True), cv2.COLOR_RGB2BGR))[1].tobytes()
 GOOD = png(picture_with_squares((0, 0), (2, 3)))
+#: A bright square, a faint one beside it, and another that is apart from both.
+FAINT = png(np.maximum(picture_with_squares((1, 1)), picture_with_squares((1, 2), (3, 0)) // 5 * 3))
 JPEG = {"Content-Type": "image/jpeg"}
+Asks = Callable[..., list[dict[str, Any]]]
 
 
 @pytest.fixture(scope="module")
@@ -80,15 +84,49 @@ def test_the_answer_has_the_form_that_is_accepted(http: httpx2.Client) -> None:
         return answer
 
     assert ask("text/csv").text.startswith("name,status,label")
-    for accept in ("image/jpeg", "image/png"):
-        drawn = cv2.imdecode(np.frombuffer(ask(accept).content, np.uint8), cv2.IMREAD_COLOR)
+    for accept, inexact in (("image/jpeg", 40), ("image/png", 0)):
+        drawn = cv2.imdecode(np.frombuffer(ask(accept).content, np.uint8), cv2.IMREAD_COLOR_RGB).astype(int)
         assert drawn.shape == (64, 64, 3)
+        line, within, outside = drawn[40, 48], drawn[40, 56], drawn[40, 24]  # of the box from (48, 32) to (64, 48)
+        for pixel, colour in ((line, COLOURS[0]), (within, (255, 255, 255)), (outside, (0, 0, 0))):
+            assert np.abs(pixel - colour).max() <= inexact
     assert len(ask("application/json").json()["detections"]) == 2
 
 
-def test_thresholds_are_those_of_the_request(http: httpx2.Client) -> None:
-    answer = http.post("/predict", content=GOOD, params={"score": "0.75", "iou": "0.2"}, headers=JPEG).json()
-    assert (answer["parameters"]["score"], answer["parameters"]["iou"]) == (0.75, 0.2)
+def own(http: httpx2.Client, **thresholds: float) -> list[dict[str, Any]]:
+    answer = http.post("/predict", content=FAINT, params=thresholds, headers=JPEG).json()
+    assert thresholds.items() <= answer["parameters"].items()
+    return list(answer["detections"])
+
+
+def oip(http: httpx2.Client, **thresholds: float) -> list[dict[str, Any]]:
+    tensor = {"name": "image", "datatype": "UINT8", "shape": [len(FAINT)], "data": list(FAINT)}
+    answer = http.post("/v2/models/tiny/infer", json={"inputs": [tensor], "parameters": thresholds}).json()
+    columns = {each["name"]: each["data"] for each in answer["outputs"]}
+    boxes = np.reshape(columns["boxes"], (-1, 4)).tolist()
+    return [{"score": score, "box": box} for score, box in zip(columns["scores"], boxes, strict=True)]
+
+
+def deepaas(http: httpx2.Client, **thresholds: float) -> list[dict[str, Any]]:
+    given = {"conf" if key == "score" else key: value for key, value in thresholds.items()}
+    answer = http.post("/v2/models/tiny/predict/", params=given, files={"files": ("a.png", FAINT)}).json()
+    return list(answer["predictions"]["detections"])
+
+
+def test_thresholds_are_those_of_the_request(tmp_path: Path) -> None:
+    """Boxes are wider than cells here: the faint square beside the bright one overlaps it by a fifth."""
+    with serving(tmp_path, make_model(tmp_path, side=24)) as served, served.client() as http:
+        for ask in (own, oip, deepaas):
+
+            def seen(ask: Asks = ask, **thresholds: float) -> list[tuple[float, float]]:
+                return sorted((round(each["score"], 2), each["box"][1]) for each in ask(http, **thresholds))
+
+            bright, beside, apart = (1.0, 12.0), (0.6, 12.0), (0.6, 44.0)
+            assert seen() == [beside, apart, bright], ask
+            assert seen(score=0.75) == [bright], ask
+            assert seen(iou=0.1) == [apart, bright], ask
+            assert seen(score=0.75, iou=0.1) == [bright], ask
+            assert seen() == [beside, apart, bright], ask  # they were of those requests alone
 
 
 @pytest.mark.parametrize(

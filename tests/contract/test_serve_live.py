@@ -21,6 +21,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from support.hosted import write_video
 from support.live import events_of, hanging, parts_of, pushing, socket
+from support.mjpeg import mjpeg_camera
 from support.receiver import receiver
 from support.serve import Served, serving
 from support.tiny import make_model, picture_with_squares
@@ -317,14 +318,54 @@ def test_a_crash_is_a_gap_after_which_the_stream_goes_on(served: Served, http: h
     assert gap["begin"] < gap["end"]
 
 
+def numbers(served: Served, stream: str) -> dict[str, float]:
+    """What the metrics say; drops of all reasons together."""
+    counts = ("frames_received_total", "frames_processed_total", "frames_dropped_total", "reconnects_total")
+    found = {name: served.metric(f"buoy_stream_{name}", stream=stream) for name in (*counts, "frames_in_flight")}
+    return {name.removeprefix("frames_").removesuffix("_total"): value for name, value in found.items()}
+
+
 def test_the_numbers_of_streams_are_among_the_metrics(served: Served, http: httpx2.Client, stream: str) -> None:
     with socket(served, f"/streams/{stream}/push?answers=1") as both:
         both.send(ONE)
         next(each for each in map(json.loads, both) if each["event"] == "frame")
-    assert served.metric("buoy_stream_frames_received_total", stream=stream) >= 1
-    assert served.metric("buoy_stream_frames_processed_total", stream=stream) == 1
+    with socket(served, f"/streams/{stream}/push?answers=1") as both:
+        both.send(ONE[:200])
+        next(each for each in map(json.loads, both) if each["counts"]["dropped"])
+    assert numbers(served, stream) == {"received": 2, "processed": 1, "dropped": 1, "in_flight": 0, "reconnects": 0}
+    assert served.metric("buoy_stream_frames_dropped_total", stream=stream, reason="undecodable") == 1
     http.delete(f"/streams/{stream}")
     assert f'stream="{stream}"' not in http.get("/metrics").text
+
+
+def test_metrics_tell_what_sampling_left_out(served: Served, http: httpx2.Client) -> None:
+    name = next(_names)
+    make(http, name, every_s=3600)
+    with socket(served, f"/streams/{name}/push?answers=1") as both:
+        both.send(ONE)
+        next(each for each in map(json.loads, both) if each["event"] == "frame")
+        for _ in range(3):
+            both.send(TWO)
+        served.until(lambda: numbers(served, name)["dropped"] == 3)
+    assert numbers(served, name) == {"received": 4, "processed": 1, "dropped": 3, "in_flight": 0, "reconnects": 0}
+    assert served.metric("buoy_stream_frames_dropped_total", stream=name, reason="sampling") == 3
+    http.delete(f"/streams/{name}")
+
+
+def test_metrics_count_how_often_a_camera_was_lost_and_came_back(served: Served, http: httpx2.Client) -> None:
+    def state() -> str:
+        return str(http.get(f"/streams/{name}").json()["state"])
+
+    name = next(_names)
+    with mjpeg_camera(frames=3) as camera:
+        make(http, name, source=camera.url)
+        served.until(lambda: state() == "gap")
+        assert served.metric("buoy_stream_live", stream=name) == 0
+        camera.frames = 0  # from now on it stays
+        served.until(lambda: state() == "live")
+        assert numbers(served, name)["reconnects"] == camera.served - 1 >= 1
+        assert served.metric("buoy_stream_live", stream=name) == 1
+        http.delete(f"/streams/{name}")
 
 
 def test_what_was_counted_comes_as_json_csv_and_netcdf(served: Served, http: httpx2.Client, stream: str) -> None:

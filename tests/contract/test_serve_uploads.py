@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from buoy.web.multipart import IN_MEMORY_BYTES
 from support.serve import Served, serving
 from support.tiny import make_model, picture_with_squares, png
 
@@ -59,6 +60,7 @@ def giant() -> bytes:
 
 
 NOISE = Image.fromarray(np.random.default_rng(1).integers(0, 255, (200, 300, 3), np.uint8))
+LARGE_NOISE = Image.fromarray(np.random.default_rng(2).integers(0, 255, (640, 640, 3), np.uint8))
 WITH_THUMBNAIL = b"\xff\xe1" + struct.pack(">H", len(GOOD) + 2) + GOOD
 BAD: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "empty"),
@@ -111,18 +113,17 @@ def test_a_wrong_content_type_is_refused_before_the_body_is_read(served: Served,
 @pytest.mark.slow
 def test_ten_thousand_uploads_leave_no_file_and_no_descriptor(served: Served) -> None:
     """As many as a slow leak needs to show."""
-    large = b"x" * (1 << 20) + GOOD  # goes to a temporary file
+    # those that go to a temporary file, and are pictures or not
+    large, bad = encoded(LARGE_NOISE, "PNG"), b"x" * IN_MEMORY_BYTES + GOOD
+    assert len(large) > IN_MEMORY_BYTES
     folder = served.log_path.with_name("tmp")
     files = sorted(folder.iterdir())  # ONNX Runtime has left one
 
     def ask(http: httpx2.Client, number: int) -> int:
-        if number % 200 == 0:
-            answer = http.post("/predict", files={"file": ("a.png", large)})
-        elif number % 3 == 0:
-            answer = http.post("/predict", files={"file": ("a.png", GOOD)})
-        else:
-            answer = http.post("/predict", content=GOOD, headers=JPEG)
-        return answer.status_code
+        data = GOOD if number % 100 else bad if number % 200 else large
+        if number % 3 == 0:
+            return http.post("/predict", files={"file": ("a.png", data)}).status_code
+        return http.post("/predict", content=data, headers=JPEG).status_code
 
     with ThreadPoolExecutor(4) as pool, served.client() as http:
         list(pool.map(partial(ask, http), range(1, 40)))

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import msgspec
 import pytest
@@ -97,6 +97,18 @@ def test_an_exposed_service_comes_from_them_too(functions: Path) -> None:
         service(functions / "tiny", msgspec.structs.replace(SITE, scale=(3, 2)), "exposed")
 
 
+def test_a_volume_keeps_the_streams_of_one_instance(functions: Path) -> None:
+    site = msgspec.structs.replace(SITE, scale=(1, 1), volume="1Gi")
+    found = service(functions / "tiny", site, "exposed")
+    volume = {"name": "tiny-live", "size": "1Gi", "mount_path": "/data", "lifecycle_policy": "delete"}
+    assert found["volume"] == volume
+    assert found["environment"]["Variables"]["BUOY_SERVE_DATA"] == volume["mount_path"]
+    for variant in ("async", "batch"):
+        assert service(functions / "tiny", site, variant) == service(functions / "tiny", SITE, variant)  # type: ignore[arg-type]
+    with pytest.raises(ServiceError, match=r"volume: 1Gi with scale: \[1, 2\].*each instance"):
+        service(functions / "tiny", msgspec.structs.replace(site, scale=(1, 2)), "exposed")
+
+
 def test_a_gpu_is_asked_for_only_where_it_is_needed(functions: Path) -> None:
     manifest = msgspec.structs.replace(Manifest.load(functions / "tiny"), needs=Needs(gpu=True))
     (cluster,) = render(manifest, SITE)["functions"]["oscar"]
@@ -162,6 +174,15 @@ class GoExpose(msgspec.Struct, forbid_unknown_fields=True):
     health_path: str
 
 
+class GoVolume(msgspec.Struct, forbid_unknown_fields=True):
+    """Of the server (grycap/oscar v4 pkg/types/service.go)."""
+
+    name: str
+    size: str
+    mount_path: str
+    lifecycle_policy: Literal["delete", "retain"]
+
+
 class GoExposed(msgspec.Struct, forbid_unknown_fields=True):
     """The fields of the server that our exposed services use."""
 
@@ -173,6 +194,10 @@ class GoExposed(msgspec.Struct, forbid_unknown_fields=True):
     log_level: str
     expose: GoExpose
     environment: GoEnvironment
+    volume: GoVolume | None = None
+
+
+KEPT = "cluster_id: my-oscar\nscale: [1, 1]\nvolume: 1Gi\n"
 
 
 def written(functions: Path, folder: Path, site: str = "cluster_id: my-oscar\n") -> Path:
@@ -189,10 +214,13 @@ def test_the_types_are_those_of_the_go_clients(functions: Path, tmp_path: Path) 
     exposed = yaml.safe_load((tmp_path / "fdl" / "tiny" / "exposed.yaml").read_text())
     (cluster,) = exposed["functions"]["oscar"]
     assert msgspec.convert(cluster["my-oscar"], GoExposed).expose.api_port == [8000]
+    kept = written(functions, tmp_path / "kept", KEPT).with_name("exposed.yaml")
+    (cluster,) = yaml.safe_load(kept.read_text())["functions"]["oscar"]
+    assert msgspec.convert(cluster["my-oscar"], GoExposed).volume == GoVolume("tiny-live", "1Gi", "/data", "delete")
 
 
 def test_oscar_python_reads_it_as_meant(functions: Path, tmp_path: Path) -> None:
-    path = written(functions, tmp_path / "fdl")
+    path = written(functions, tmp_path / "fdl", KEPT)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # webdavclient3, which it imports, has invalid escapes in its strings
         from oscar_python.client import Client
@@ -215,6 +243,9 @@ def test_the_server_reads_what_a_client_sends(functions: Path) -> None:
     assert exposure is not None
     assert (exposure.prefix, exposure.access) == ("/system/services/tiny-live/exposed", "basic")
     assert (exposure.min_scale, exposure.max_scale, exposure.whole_path) == (1, 2, True)
+    site = msgspec.structs.replace(SITE, scale=(1, 1), volume="1Gi")
+    sent = json.loads(json.dumps({**service(functions / "tiny", site, "exposed"), "script": fdl.SCRIPT}))
+    assert service_from(sent, token="t").definition["volume"] == sent["volume"]
 
 
 def test_the_text_is_marked_and_always_the_same(functions: Path, tmp_path: Path) -> None:
@@ -250,6 +281,8 @@ def test_text_that_some_reader_takes_for_something_else_is_quoted(value: str) ->
         ("cluster_id: 7", "Expected `str`"),
         ("scale: [1, 0]", ">= 1"),
         ("scale: 3", "Expected `array`"),
+        ("volume: 1GB", "matching regex"),
+        ("volume: 0Gi", "matching regex"),
         ("input_folder: ../x", "matching regex"),
         ("input_folder: /x", "matching regex"),
         ("storage_provider: s3.mine", "matching regex"),

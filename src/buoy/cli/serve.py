@@ -60,8 +60,11 @@ def serve(
     from buoy.serve.settings import Settings
     from buoy.serve.start import serve as run
 
-    if (tls_cert is None) != (tls_key is None) or (tls and tls_cert):
-        raise UsageError("a certificate and its key belong together", "give --tls-cert with --tls-key, or --tls self")
+    if (tls_cert is None) != (tls_key is None):
+        given, missing = ("--tls-cert", "--tls-key") if tls_cert else ("--tls-key", "--tls-cert")
+        raise UsageError(f"{given} without {missing}", "a certificate and its key belong together: give both")
+    if tls and tls_cert:
+        raise UsageError(f"--tls {tls} with --tls-cert", "give one of them")
     base_path = os.environ.get("OSCAR_SERVICE_BASE_PATH", "").rstrip("/")
     settings = Settings(
         models,

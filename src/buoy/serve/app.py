@@ -52,7 +52,8 @@ class App:
         base = self._service.settings.base_path
         path = scope["path"]
         if base and (path == base or path.startswith(f"{base}/")):
-            path = path[len(base) :] or "/"
+            path = path[len(base) :]
+        path = f"/{path.lstrip('/')}"  # the marketplace's user interface asks for BASE///v2/models/NAME/
         service = self._service
         account = Account(service.metrics, service.tracing, scope.get("method", "WebSocket"), path, headers)
         # The router raises instead of answering in a form of its own where there is an `app`.
@@ -97,8 +98,8 @@ class App:
             response.headers.update(headers)
             return response
         told = account.refused(error)
-        # Of the two that share /v2, one has paths that end in a slash.
-        as_text = path.startswith("/v2") and not path.endswith("/") and status_of(told) != 401
+        # Of the two that share /v2, one has paths that end in a slash, or in what the other has not.
+        as_text = path.startswith("/v2") and not path.endswith(("/", "/predict")) and status_of(told) != 401
         response = answers.of_error(told, as_text=as_text)
         if any(key == b"sec-fetch-dest" and value != b"document" for key, value in scope["headers"]):
             del response.headers["WWW-Authenticate"]  # the page asks for the token itself

@@ -1,15 +1,36 @@
-"""A certificate for development, which nobody has reason to trust: made with the program openssl."""
+"""Certificates: the operator's, checked; and one for development, which nobody has reason to trust, made by openssl."""
 
 from __future__ import annotations
 
 import shutil
+import ssl
 import subprocess
 from pathlib import Path
 
 from buoy.errors import UsageError
 from buoy.serve.access import is_loopback
 
-__all__ = ["make"]
+__all__ = ["check", "make"]
+
+
+def check(certificate: Path, key: Path) -> None:
+    """Find out whether the service can speak TLS with these.
+
+    Raises:
+        UsageError: one cannot be used; the message names it.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_verify_locations(certificate)
+    except OSError as error:
+        raise UsageError(f"--tls-cert: {certificate} is no certificate: {error}", "give a file in PEM") from error
+    try:
+        context.load_cert_chain(certificate, key, password="")  # nobody is there to be asked for one
+    except OSError as error:
+        raise UsageError(
+            f"--tls-key: {key} is no key that goes with {certificate}: {error}",
+            "give its key in PEM, without a password",
+        ) from error
 
 
 def make(folder: Path, host: str) -> tuple[Path, Path]:

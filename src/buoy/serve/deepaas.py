@@ -1,8 +1,8 @@
 """The DEEPaaS V2 API, so that clients of the marketplace find what they know.
 
-Paths end in a slash; without it they are the Open Inference Protocol's. The picture comes as the file `files`
-(or `data`) of a form. `predictions` is the `buoy.result/1` record. The arguments of the YOLO modules that
-change nothing here are accepted, because their clients send them all; one that asks for something else than
+Paths end in a slash; without it they are the Open Inference Protocol's, all but `.../predict`. The picture comes as
+the file `files` (or `data`) of a form. `predictions` is the `buoy.result/1` record. The arguments of the YOLO modules
+that change nothing here are accepted, because their clients send them all; one that asks for something else than
 what this model does is refused. Source: `deepaas/api/v2` of DEEPaaS, `api/schemas.py` of the YOLO modules.
 """
 
@@ -18,7 +18,7 @@ from buoy.serve import query
 from buoy.serve.remote import Looker
 from buoy.serve.service import Service
 
-__all__ = ["PARAMETERS", "model", "models", "predict"]
+__all__ = ["PARAMETERS", "model", "models", "predict", "swagger"]
 
 PARAMETERS = ("conf", "iou", "accept", "deadline_ms")
 _WITHOUT_EFFECT = ("model", "imgsz", "show_labels", "show_conf", "show_boxes", "mlflow_fetch")
@@ -37,6 +37,15 @@ async def model(service: Service, request: Request) -> Response:
     query.checked(request, ())
     looker = service.looker(request)
     return JSONResponse(_about(looker, _href(service, looker)))
+
+
+async def swagger(service: Service, request: Request) -> Response:
+    """These routes, described in Swagger 2."""
+    from buoy.serve.deepaas_swagger import document  # only those who ask pay for it
+
+    query.checked(request, ())
+    names = [looker.name for looker in service.lookers]
+    return JSONResponse(document(names, service.settings.base_path, service.deadline_s))
 
 
 async def predict(service: Service, request: Request) -> Response:

@@ -10,10 +10,11 @@ from buoy import __version__
 from buoy.serve.route import Route
 from buoy.serve.shapes import answer_of, components
 
-__all__ = ["document"]
+__all__ = ["PARAMETERS", "document"]
 
 _FRACTION = {"type": "number", "minimum": 0, "maximum": 1}
-_PARAMETERS: dict[str, tuple[dict[str, Any], str]] = {
+#: Of queries: what may be given, and what it means.
+PARAMETERS: dict[str, tuple[dict[str, Any], str]] = {
     "score": (_FRACTION, "Least score of a detection; the manifest has the default."),
     "conf": (_FRACTION, "Least score of a detection; the manifest has the default."),
     "iou": (_FRACTION, "Greatest overlap of two detections of a class."),
@@ -76,7 +77,7 @@ def _operation(route: Route) -> dict[str, Any]:
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in named
     ]
     for name in route.query:
-        schema, about = _PARAMETERS[name]
+        schema, about = PARAMETERS[name]
         parameters.append({"name": name, "in": "query", "description": about, "schema": schema})
     slashed = "_" * route.path.endswith("/")
     operation: dict[str, Any] = {

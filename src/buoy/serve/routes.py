@@ -95,16 +95,13 @@ ROUTES = (
     ),
     Route("POST", "/v2/repository/index", repository.index, tag=_OIP),
     Route("POST", "/v2/repository/models/{model}/load", repository.load, tag=_OIP),
+    Route("GET", "/swagger.json", deepaas.swagger, tag=_DEEPAAS),
     Route("GET", "/v2/models/", deepaas.models, tag=_DEEPAAS),
     Route("GET", "/v2/models/{model}/", deepaas.model, tag=_DEEPAAS),
-    Route(
-        "POST",
-        "/v2/models/{model}/predict/",
-        deepaas.predict,
-        deepaas.PARAMETERS,
-        ("multipart/form-data",),
-        _ANSWERS,
-        _DEEPAAS,
+    *(
+        # the marketplace's user interface leaves the last slash out: DEEPaaS sends it on to the address with one
+        Route("POST", path, deepaas.predict, deepaas.PARAMETERS, ("multipart/form-data",), _ANSWERS, _DEEPAAS)
+        for path in ("/v2/models/{model}/predict/", "/v2/models/{model}/predict")
     ),
 )
 

@@ -64,7 +64,9 @@ _OWN = {
 #: By the end of the path, the longest that fits.
 _ANSWERS: dict[str, dict[str, Any]] = {
     "/predict": _ref("Result"),
-    "/predict/": _object(status={"enum": ["OK"]}, predictions=_ref("Result")),
+    **dict.fromkeys(
+        ("/predict/", "/v2/models/{model}/predict"), _object(status={"enum": ["OK"]}, predictions=_ref("Result"))
+    ),
     "/v2": _object(name=_TEXT, version=_TEXT, extensions=_list(_TEXT)),
     "/v2/health/live": _object(live=_FLAG),
     "/v2/health/ready": _object(ready=_FLAG),
@@ -76,6 +78,7 @@ _ANSWERS: dict[str, dict[str, Any]] = {
     "/load": _object(name=_TEXT, version=_TEXT),
     "/v2/models/": _object(models=_list(_ref("DeepaasModel"))),
     "/v2/models/{model}/": _ref("DeepaasModel"),
+    "/swagger.json": _object(swagger={"enum": ["2.0"]}, basePath=_TEXT, paths={"type": "object"}),
     "/openapi.json": _object(openapi=_TEXT, info={"type": "object"}, paths={"type": "object"}),
 }
 

@@ -38,6 +38,10 @@ def serve(settings: Settings, started: Callable[[str, str], None], *, self_signe
     if twice:
         raise UsageError(f"two models are called {twice}", "serve each of them once")
     _check_access(settings)
+    if settings.certificate:
+        from buoy.serve.certificate import check  # loads OpenSSL
+
+        check(*settings.certificate)
     if settings.grpc_port is not None:
         need("grpc", "grpc", "gRPC calls")
     if traced(os.environ):
