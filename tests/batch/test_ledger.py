@@ -98,7 +98,8 @@ def test_what_cannot_pass_is_not_tried_again(area: Area) -> None:
     with pytest.raises(StoreError, match="slow"):
         ledger.patiently(broken)
     assert 60 < sum(clock.slept) < 90
-    assert len(set(clock.slept)) == len(clock.slept)
+    ends = [piece for piece in clock.slept if piece != 1.0]  # longer waits are in pieces
+    assert len(set(ends)) == len(ends) > 4
 
 
 def test_orders_are_obeyed_and_cancelling_is_for_good(ledger: Ledger) -> None:

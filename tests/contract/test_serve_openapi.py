@@ -82,9 +82,9 @@ def test_made_up_requests_get_what_the_document_says(served: Served, tmp_path: P
     for route in REACHED:
         assert any(f'route="{route}"' in line and 'status="200"' in line for line in counted), route
     assert {status for status in statuses if status >= "500"} <= {"503", "504"}  # deadlines are made up too
-    log = served.log_path.read_text()  # streams that fall silent are told in plain text
-    assert '"event"' in log
-    assert not re.search(r'"event": *"(fault|the inference process ended)"|Traceback', log)
+    log = served.log
+    assert {"fault", "the inference process ended"}.isdisjoint(line["event"] for line in log)
+    assert not [line for line in log if "trace" in line]
     with served.client(headers={"Authorization": f"Bearer {TOKEN}"}) as http:
         assert http.post("/predict", content=GOOD, headers={"Content-Type": "image/png"}).status_code == 200
 

@@ -25,7 +25,7 @@ from buoy.engine import Engine, Input, Outcome
 from buoy.errors import BusyError, DeadlineError, as_buoy_error
 from buoy.image import Pixels
 from buoy.results import Result, encode_record
-from buoy.serve import wire
+from buoy.serve import log, wire
 from buoy.tasks import Thresholds
 
 if TYPE_CHECKING:
@@ -164,6 +164,7 @@ def main(folder: str, descriptor: int, callers: int | None) -> int:
     # A signal to the whole group or unit is the service's business: it closes the stream when it is done with us.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    log.start()
     began_s = time.perf_counter()
     channel = socket.socket(fileno=descriptor)
     try:
