@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from buoy.errors import JobError, as_buoy_error
+from buoy.errors import JobError, StoreError, as_buoy_error
 from buoy.serve.live.sinks.bounded import Bounded, Entry
 from buoy.serve.live.sinks.destination import open_destination
 from buoy.serve.live.sinks.forms import check_form, made
@@ -161,11 +161,12 @@ class Bucket:
                 wrote = self._write_loss() or bool(rest)
                 while rest:
                     rest = self._append(rest)
-                if self._spool.tick():
-                    self._due.set()
+                self._close_due()
                 self._disk.worked() if wrote else self._disk.settle()
             except Exception as error:
                 self._queue.give_back(rest)
+                with suppress(StoreError):  # what can be sent makes room
+                    self._close_due()
                 wait_s = self._disk.failed(as_buoy_error(error, str(self._folder)))
                 if self._closing.is_set() and time.monotonic() + wait_s > self._deadline_s:
                     self._queue.drop("closed")
@@ -177,6 +178,10 @@ class Bucket:
         self._spool.close()
         self._spooled.set()
         self._due.set()
+
+    def _close_due(self) -> None:
+        if self._spool.tick():
+            self._due.set()
 
     def _append(self, entries: Sequence[Entry[_Line]]) -> Sequence[Entry[_Line]]:
         """Write those that belong to the hour of the first; gives the rest."""
