@@ -299,7 +299,8 @@ def test_a_store_that_is_silent_for_a_while_is_waited_for(scene: Scene, toxic: T
 
 
 def _stopped(run: BatchRun) -> Iterator[psutil.Process]:
-    for process in run.processes():
+    """Each once: a worker is found by its own command and as a child of the coordinator."""
+    for process in {each.pid: each for each in run.processes()}.values():
         if process.status() == psutil.STATUS_STOPPED:
             yield process
 

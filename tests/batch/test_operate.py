@@ -92,7 +92,7 @@ def test_a_run_goes_on_when_its_terminal_is_closed(run: BatchRun) -> None:
     shell = subprocess.Popen(
         ["/bin/sh", "-c", '"$@"; :', "sh", *command],
         stdin=theirs, stdout=theirs, stderr=theirs, env=run.environ(BUOY_POISON="1", TERM="xterm"),
-        start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        start_new_session=True, preexec_fn=_take_terminal,
     )  # fmt: skip
     os.close(theirs)
     os.set_blocking(ours, False)
@@ -118,6 +118,11 @@ def test_a_run_goes_on_when_its_terminal_is_closed(run: BatchRun) -> None:
     assert "60 ok" in log
     assert "Traceback" not in log
     assert note_of(run)["state"] == "done"
+
+
+def _take_terminal() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # who runs the tests may ignore it, as nohup does
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 def _read(terminal: int) -> None:

@@ -34,7 +34,7 @@ from support.supervisor import python, run_supervisor
 from support.tiny import make_model
 
 #: Objects of the long story; 20,000 by hand.
-OBJECTS = int(os.environ.get("BUOY_TEST_BATCH_OBJECTS") or 2000)
+OBJECTS = int(os.environ.get("BUOY_TEST_BATCH_OBJECTS") or 8000)
 _NUMBERS = itertools.count()
 
 
@@ -175,8 +175,8 @@ def test_twenty_thousand_objects_come_through_three_kills_on_both_engines_with_t
     local, oscar = a_run(model, bucket, "local", "--workers", "2"), on_oscar(model, bucket, service)
     for run in (local, oscar):
         began_s = time.monotonic()
-        done = kill_thrice(run, 16)
-        assert 2 <= done < 16
+        done = kill_thrice(run, 64)
+        assert 2 <= done < 64
         command = run.start()
         told = command.communicate(timeout=3000)
         assert command.returncode == 3, told[1]
