@@ -252,10 +252,10 @@ def test_a_pilot_that_cannot_reach_its_run_leaves_without_a_claim(model: Path, b
 def test_an_event_that_points_to_a_run_makes_a_pilot_that_stops_within_seconds(
     model: Path, bucket: Area, tmp_path: Path
 ) -> None:
-    fill(bucket, tmp_path / "source", 300)
+    fill(bucket, tmp_path / "source", 1500)
     run = a_run(model, bucket, "out")
     assert run.run("--dry-run").returncode == 0
-    run.plan(0, 300)
+    run.plan(0, 1500)
     event = Pointer(run.out, run.name, "job-2", 1500.0, 1.0).encode()
     pilot = subprocess.Popen(
         [str(Path(sys.executable).with_name("buoy")), "function"], env=run.environ(EVENT=event, JOB_UUID="job-2")
@@ -268,7 +268,7 @@ def test_an_event_that_points_to_a_run_makes_a_pilot_that_stops_within_seconds(
     assert record is not None
     assert (record["job"], record["wasted"]) == ("job-2", 0)
     assert run.run().returncode == 3
-    assert faults_of_run(run, 300) == []
+    assert faults_of_run(run, 1500) == []
 
 
 def test_the_supervisor_of_oscar_lets_a_pointer_through(
