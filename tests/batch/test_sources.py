@@ -97,6 +97,17 @@ def statuses(place: str) -> dict[str, str]:
 # Objects that change
 
 
+def test_folder_markers_have_a_row_as_every_object(model: Path, bucket: Bucket) -> None:
+    bucket.put(a=GOOD)
+    for key in ("in/", "in/2011/", "in/2011/empty/"):
+        bucket.store.put(bucket.name, key, b"")
+    bucket.put(**{"2011/b": GOOD})
+    told = done(in_bucket(model, bucket))
+    assert told["counts"] == {"ok": 2, "skipped": 3}
+    keys = [line["key"] for line in table(told["results"])]
+    assert list(dict.fromkeys(keys)) == ["in/", "in/2011/", "in/2011/b.png", "in/2011/empty/", "in/a.png"]
+
+
 def test_what_changes_and_vanishes_after_it_was_listed_gets_that_status(model: Path, bucket: Bucket) -> None:
     bucket.put(a=GOOD, b=GOOD, c=GOOD, d=GOOD, e=b"")
     run = in_bucket(model, bucket)

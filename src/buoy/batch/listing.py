@@ -39,7 +39,7 @@ def lister_of(spec: Spec, home: Home, ledger: Ledger) -> Lister:
 
 
 class AreaLister(Lister):
-    """Lists a bucket or a folder, in the order of its keys.
+    """Lists a bucket or a folder, in the order of its keys. Every object gets a row, folder markers too.
 
     Args:
         area: the source.
@@ -81,7 +81,7 @@ class AreaLister(Lister):
     def _walk(self, after: str) -> Iterator[Object]:
         store, bucket, prefix = self._area.store, self._area.bucket, self._area.prefix
         while True:
-            page = self._ledger.patiently(lambda: store.list(bucket, prefix, after=after))
+            page = self._ledger.patiently(lambda: store.list(bucket, prefix, after=after, markers=True))
             yield from page.objects
             if not (after := page.next):
                 return
@@ -90,5 +90,5 @@ class AreaLister(Lister):
         area = self._area
         if not prefix.startswith(area.prefix):
             prefix = area.prefix
-        page = self._ledger.patiently(lambda: area.store.list(area.bucket, prefix, after=after, limit=1))
+        page = self._ledger.patiently(lambda: area.store.list(area.bucket, prefix, after=after, limit=1, markers=True))
         return page.objects[0].key if page.objects else None

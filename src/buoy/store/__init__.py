@@ -95,10 +95,11 @@ class Store(Protocol):
         """
         ...
 
-    def list(self, bucket: str, prefix: str = "", *, after: str = "", limit: int = 1000) -> Page:
+    def list(self, bucket: str, prefix: str = "", *, after: str = "", limit: int = 1000, markers: bool = False) -> Page:
         """Up to `limit` (and 1,000) objects whose keys start with `prefix` and come after `after`.
 
-        Folder markers, that is empty objects whose keys end in a slash, are never shown.
+        Folder markers, that is empty objects whose keys end in a slash, are shown only on request; a folder's own
+        folders are no objects.
         """
         ...
 

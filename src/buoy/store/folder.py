@@ -162,7 +162,7 @@ class FolderStore:
                 self._check_same(found, file)
         return found
 
-    def list(self, bucket: str, prefix: str = "", *, after: str = "", limit: int = 1000) -> Page:
+    def list(self, bucket: str, prefix: str = "", *, after: str = "", limit: int = 1000, markers: bool = False) -> Page:
         """Up to `limit` (and 1,000) objects whose keys start with `prefix` and come after `after`."""
         self._check(bucket)
         limit = min(limit, 1000)

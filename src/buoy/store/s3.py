@@ -301,7 +301,7 @@ class S3Store:
                     copy.write(piece)
         return _object_read(bucket, key, reply)
 
-    def list(self, bucket: str, prefix: str = "", *, after: str = "", limit: int = 1000) -> Page:
+    def list(self, bucket: str, prefix: str = "", *, after: str = "", limit: int = 1000, markers: bool = False) -> Page:
         """Up to `limit` (and 1,000) objects whose keys start with `prefix` and come after `after`."""
         check_bucket(bucket, read=True)
         with self.told(bucket):
@@ -314,7 +314,7 @@ class S3Store:
                     raise
                 return Page([], "")
         found = [_object_listed(bucket, entry) for entry in reply.get("Contents", [])]
-        shown = [each for each in found if each.size_bytes or not each.key.endswith("/")]
+        shown = [each for each in found if markers or each.size_bytes or not each.key.endswith("/")]
         return Page(shown, found[-1].key if reply["IsTruncated"] and found else "")
 
     def walk(self, bucket: str, prefix: str = "") -> Iterator[Object]:

@@ -41,7 +41,7 @@ class SyntheticStore:
     def __init__(self, keys: int) -> None:
         self._keys = keys
 
-    def list(self, bucket: str, prefix: str = "", *, after: str = "", limit: int = 1000) -> Page:
+    def list(self, bucket: str, prefix: str = "", *, after: str = "", limit: int = 1000, markers: bool = False) -> Page:
         first = int(after.rpartition("_")[2].removesuffix(".jpg")) + 1 if after else 0
         last = min(first + limit, self._keys)
         digests = hashlib.shake_128(str(first).encode()).digest(16 * (last - first)).hex()
