@@ -1,6 +1,6 @@
 """The process that runs one model for the service: `python -m buoy.serve.child FOLDER FD [CALLERS]`.
 
-FD is its end of a socket; see `buoy.serve.wire` for what is said on it. What fails with one picture is told
+FD is its end of a socket; see `buoy.serve.channel` for what is said on it. What fails with one picture is told
 for that picture; only a crash ends the process, and the service starts another.
 """
 
@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import cv2
 import numpy as np
 
-from buoy import machine
+from buoy import machine, wire
 from buoy.engine import Engine, Input, Outcome
 from buoy.errors import BusyError, DeadlineError, as_buoy_error
 from buoy.image import Pixels
 from buoy.results import Result, encode_record
-from buoy.serve import log, wire
+from buoy.serve import log
 from buoy.tasks import Thresholds
 
 if TYPE_CHECKING:

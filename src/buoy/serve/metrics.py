@@ -19,7 +19,7 @@ _Labels = tuple[tuple[str, str], ...]
 
 
 def _key(labels: dict[str, str]) -> _Labels:
-    return tuple(sorted(labels.items()))
+    return tuple(sorted(labels.items())) if len(labels) > 1 else tuple(labels.items())
 
 
 def _sample(name: str, labels: _Labels, value: float) -> str:

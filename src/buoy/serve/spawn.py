@@ -7,9 +7,9 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
-__all__ = ["Spawned", "spawn"]
+from buoy import wire
 
-_BUFFER_BYTES = 4 << 20
+__all__ = ["Spawned", "spawn"]
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,7 @@ class Spawned:
 
 def spawn(model: str, callers: int | None) -> Spawned:
     """Start one for a model (a name or a folder); `callers` as in `buoy.engine.Engine.open`."""
-    ours, theirs = socket.socketpair()
-    for end in (ours, theirs):  # most pictures go through at once then; the kernel may allow less
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER_BYTES)
+    ours, theirs = wire.pair()
     command = [sys.executable, "-m", "buoy.serve.child", model, str(theirs.fileno())]
     with theirs:
         process = subprocess.Popen(

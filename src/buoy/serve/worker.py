@@ -6,12 +6,11 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from typing import IO, Any, NamedTuple
 
-from buoy.errors import BuoyError
-from buoy.serve import wire
+from buoy.errors import BuoyError, as_buoy_error
+from buoy.serve.channel import Channel, message
 from buoy.serve.refusals import Remote
 from buoy.serve.spawn import Spawned
 
@@ -19,7 +18,6 @@ __all__ = ["Answer", "Asked", "Question", "Worker"]
 
 _log = logging.getLogger("buoy.serve")
 
-_PIECE_BYTES = 256 << 10
 #: One picture that keeps a lane for longer is taken for a hang, and the process is ended.
 _HANG_S = 120.0
 
@@ -84,36 +82,37 @@ class Worker:
         self.begun = asyncio.Event()
         self._name = name
         self._answered = answered
-        self._sending = asyncio.Lock()
-        self._writer: asyncio.StreamWriter | None = None
-        self._senders: set[asyncio.Task[None]] = set()
+        self._channel: Channel | None = None
 
     async def live(self, ready: Callable[[Worker], None]) -> None:
         """Talk with it until it ends or refuses; `ready` is called when it can be asked."""
-        reader, self._writer = await asyncio.open_unix_connection(sock=self.spawned.channel)
         began_s = time.monotonic()
+
+        def heard(head: dict[str, Any], body: bytes) -> None:
+            if "ready" not in head:
+                self._take(head, body)
+            elif head["ready"]:
+                self.about, self.ready, self.start_s = head, True, time.monotonic() - began_s
+                ready(self)
+                self.begun.set()
+            else:
+                self.refusal = Remote(head["error"])
+
+        loop = asyncio.get_running_loop()
+        _, self._channel = await loop.create_unix_connection(lambda: Channel(heard), sock=self.spawned.channel)
         try:
-            said = await wire.receive(reader)
-            if said is None:
-                return
-            if not said[0]["ready"]:
-                self.refusal = Remote(said[0]["error"])
-                return
-            self.about, self.ready, self.start_s = said[0], True, time.monotonic() - began_s
-            ready(self)
-            self.begun.set()
-            while said := await self._next(reader):
-                self._take(*said)
+            await self._watch(self._channel)
         finally:
             self.ready = False
             self.begun.set()
-            self._writer.close()
+            self._channel.close()
 
     def send(self, asked: Asked) -> None:
         """Have it look at a picture."""
         self.running[asked.number] = asked
         asked.began_s = time.monotonic()
-        self._later(self._send(asked))
+        if self._channel:
+            self._channel.send(self._pieces(asked))
 
     def cancel(self, asked: Asked) -> None:
         """Nobody waits for that one any more."""
@@ -122,7 +121,8 @@ class Worker:
 
     def say(self, head: dict[str, Any], body: bytes = b"") -> None:
         """One message that is not answered."""
-        self._later(self.pass_on(head, body))
+        if self._channel:
+            self._channel.send(message(head, body))
 
     async def finish(self) -> None:
         """Wait until all that it looks at is answered, or it is gone."""
@@ -131,54 +131,44 @@ class Worker:
 
     async def end(self, patience_s: float = 5.0) -> str:
         """Ask it to leave, and make it leave; says how it went."""
-        if self._writer:
-            self._writer.close()
+        if self._channel:
+            self._channel.close()
         code = await asyncio.to_thread(self.spawned.end, patience_s)
         return f"signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"exit code {code}"
 
-    def _later(self, sending: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(sending)
-        self._senders.add(task)
-        task.add_done_callback(self._senders.discard)
-
     async def pass_on(self, head: dict[str, Any], body: bytes) -> None:
         """As `say`, and wait until it is on its way."""
-        async with self._sending:
-            if self.ready and self._writer:
-                with suppress(ConnectionError):
-                    self._writer.write(wire.frame(head, len(body)) + body)
-                    await self._writer.drain()
+        if self._channel:
+            await self._channel.pass_on(message(head, body))
 
-    async def _send(self, asked: Asked) -> None:
-        async with self._sending:
-            if not self.ready or not self._writer:
-                return  # it is gone, and whoever buries it answers
-            question = asked.question
-            if question.picture.closed:  # the client has gone meanwhile
-                self._take({"id": asked.number, "outcome": "cancelled", "spent": {}}, b"")
-                return
-            question.picture.seek(0)
-            data = memoryview(question.picture.read())  # all of it, as it may be closed while we wait below
-            head = {"op": "look", "id": asked.number, "name": question.name, "form": question.form}
-            head |= {"expires_s": asked.expires_s, **question.thresholds}
-            with suppress(ConnectionError):
-                self._writer.write(wire.frame(head, len(data)))
-                for at in range(0, len(data), _PIECE_BYTES):
-                    self._writer.write(data[at : at + _PIECE_BYTES])
-                    await self._writer.drain()
-
-    async def _next(self, reader: asyncio.StreamReader) -> tuple[dict[str, Any], bytes] | None:
-        """The next message; a process that says nothing for too long while it has work is ended."""
-        reading = asyncio.ensure_future(wire.receive(reader))
+    def _pieces(self, asked: Asked) -> Iterator[bytes | memoryview]:
+        """A question as a message, made when its turn has come."""
+        question = asked.question
+        if question.picture.closed:  # the client has gone meanwhile
+            self._take({"id": asked.number, "outcome": "cancelled", "spent": {}}, b"")
+            return
         try:
-            while not (await asyncio.wait({reading}, timeout=_HANG_S / 4))[0]:
+            question.picture.seek(0)
+            data = question.picture.read()  # all of it, as it may be closed while a part of it waits
+        except OSError as error:  # a large one waits on disk
+            told = as_buoy_error(error, question.name)
+            self._take({"id": asked.number, "outcome": "failed", "error": told.record(), "spent": {}}, b"")
+            return
+        head = {"op": "look", "id": asked.number, "name": question.name, "form": question.form}
+        head |= {"expires_s": asked.expires_s, **question.thresholds}
+        yield from message(head, data)
+
+    async def _watch(self, channel: Channel) -> None:
+        """Wait for its end; a process that says nothing for too long while it has work is ended."""
+        over = asyncio.ensure_future(channel.over.wait())
+        try:
+            while not (await asyncio.wait({over}, timeout=_HANG_S / 4))[0]:
                 oldest_s = min((asked.began_s for asked in self.running.values()), default=time.monotonic())
                 if time.monotonic() - oldest_s > _HANG_S:
                     _log.error("the inference process hangs", extra={"fields": {"model": self._name}})
                     self.spawned.kill()
-            return reading.result()
         finally:
-            reading.cancel()
+            over.cancel()
 
     def _take(self, head: dict[str, Any], body: bytes) -> None:
         if "stream" in head:

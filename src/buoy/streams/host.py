@@ -1,6 +1,6 @@
 """The streams of one model, inside its process: what the service says to them, and what they say.
 
-To the streams (`op`, after `buoy.serve.wire`):
+To the streams (`op`, after `buoy.wire`):
     {"op": "open", "stream", "spec": {...}, "width", "past"?}  and files    begin, as if watched; a stream of that name
                                                         is replaced. Go on after `past`, without these files
     {"op": "shut", "stream"}                            end; "ended" is said when it has
