@@ -19,10 +19,11 @@ from typing import Any, NamedTuple, Self
 
 from buoy import machine
 from buoy.errors import BuoyError, DeadlineError, as_buoy_error
+from buoy.folders import find_folder
 from buoy.image import Pixels
 from buoy.lanes import Lanes
 from buoy.manifest import Manifest
-from buoy.model import Model, describe, find_folder, read_file
+from buoy.model import Model, describe, read_file
 from buoy.results import Failure, FrameInfo, InputInfo, Record
 from buoy.tasks import Thresholds
 from buoy.tuning import choose, recall
@@ -99,6 +100,7 @@ class Engine:
         folder: Path | str,
         *,
         callers: int | None = None,
+        cores: int | None = None,
         keep_pixels: bool = False,
         thresholds: Thresholds | None = None,
         measure: bool = False,
@@ -108,6 +110,7 @@ class Engine:
         Args:
             folder: the model's folder, or its name.
             callers: runs of the network at once; by default what the manifest says or what is best here.
+            cores: how many are ours, where several engines share the machine; by default all of them.
             keep_pixels: see the class.
             thresholds: see the class.
             measure: find out what is best here if that is not known yet, which takes about a second; else it is one
@@ -119,7 +122,7 @@ class Engine:
         machine.pin_allocator()
         folder = find_folder(folder)
         manifest = Manifest.load(folder)
-        tuning = choose(folder, manifest, callers) if measure else recall(manifest, callers)
+        tuning = choose(folder, manifest, callers) if measure else recall(manifest, callers, cores)
         model = Model.load(folder, threads=tuning.threads, callers=tuning.callers, batch=tuning.batch)
         return cls(model, keep_pixels=keep_pixels, thresholds=thresholds)
 

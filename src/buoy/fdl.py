@@ -269,7 +269,7 @@ def orphans(folder: Path, files: Mapping[Path, str]) -> list[Path]:
 
 def default_folder() -> Path:
     """`fdl/` beside the `functions/` folder that models are taken from; of this directory if there are none."""
-    from buoy.model import model_folders  # brings NumPy and OpenCV along, which rendering has no use for
+    from buoy.folders import model_folders
 
     models = model_folders()
     return (models[0].parent.parent if models else Path.cwd()) / "fdl"

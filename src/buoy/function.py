@@ -30,8 +30,9 @@ from buoy import outputs
 from buoy.archive import is_zip, pictures_in
 from buoy.engine import Engine, Input, Outcome
 from buoy.errors import BuoyError, InputError, UsageError, as_buoy_error
+from buoy.folders import find_folder
 from buoy.manifest import Manifest
-from buoy.model import Model, find_folder, sha256_of
+from buoy.model import Model, sha256_of
 from buoy.results import Failure, InputInfo, ModelInfo, Result
 from buoy.version import VERSION
 

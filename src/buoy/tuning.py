@@ -53,9 +53,9 @@ class Tuning:
         return self.callers * self.batch
 
 
-def rule(callers: int | None = None) -> Tuning:
+def rule(callers: int | None = None, cores: int | None = None) -> Tuning:
     """What is best for most networks: one caller for each core, with one thread."""
-    cores = machine.cores()
+    cores = cores or machine.cores()
     callers = callers or cores
     return Tuning(callers, max(1, cores // callers))
 
@@ -69,10 +69,10 @@ def choose(folder: Path, manifest: Manifest, callers: int | None = None) -> Tuni
     return _as_told(_recall(manifest) or _measured(folder, manifest), manifest)
 
 
-def recall(manifest: Manifest, callers: int | None = None) -> Tuning:
-    """The same, without measuring: the rule where nothing is known."""
-    known = None if callers else _recall(manifest)
-    return _as_told(known or rule(callers), manifest)
+def recall(manifest: Manifest, callers: int | None = None, cores: int | None = None) -> Tuning:
+    """The same, without measuring: the rule where nothing is known, as with some of the cores."""
+    known = None if callers or cores else _recall(manifest)
+    return _as_told(known or rule(callers, cores), manifest)
 
 
 def _as_told(tuning: Tuning, manifest: Manifest) -> Tuning:

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-__all__ = ["Cutter", "Message", "frame", "pair", "read"]
+__all__ = ["Cutter", "Message", "frame", "pair", "read", "send"]
 
 Message = tuple[dict[str, Any], bytes]
 
@@ -32,6 +32,15 @@ def frame(head: dict[str, Any], size_bytes: int = 0) -> bytes:
     """All but the body of a message; the body's `size_bytes` follow."""
     text = json.dumps(head, ensure_ascii=False).encode()
     return _LENGTHS.pack(len(text), size_bytes) + text
+
+
+def send(channel: socket.socket, head: dict[str, Any], body: bytes = b"") -> None:
+    """Send a message over a blocking socket, in one piece: each piece wakes the other process.
+
+    Raises:
+        OSError: the other process is gone.
+    """
+    channel.sendall(frame(head, len(body)) + body)
 
 
 def read(stream: BinaryIO) -> Message | None:

@@ -7,7 +7,8 @@ import pytest
 
 from buoy import Model, schemas
 from buoy.errors import InputError, ManifestError, UsageError, WeightsError
-from buoy.model import find_folder, model_folders, sha256_of
+from buoy.folders import find_folder, model_folders
+from buoy.model import sha256_of
 from buoy.results import Result, decode_record, encode_record
 from buoy.tasks import Thresholds
 from support.tiny import make_model, make_network, manifest_of, picture_with_squares, png

@@ -73,3 +73,11 @@ def test_a_network_that_cannot_be_measured_gets_the_rule(tmp_path: Path, cache: 
     (folder / "tiny.onnx").write_bytes(b"not a network")
     assert tuning.choose(folder, Manifest.load(folder)) == tuning.rule()
     assert not list(cache.glob("*.json"))
+
+
+def test_engines_that_share_a_machine_have_a_part_of_its_cores_each(tmp_path: Path) -> None:
+    """Two with a thread for every core take twice the time for a picture."""
+    folder = make_model(tmp_path)
+    with Engine.open(folder, cores=1) as engine:
+        assert (engine.model.session.callers, engine.model.session.threads) == (1, 1)
+    assert tuning.recall(Manifest.load(folder), cores=6) == Tuning(6, 1)

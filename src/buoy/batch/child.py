@@ -1,10 +1,10 @@
-"""The process that runs the network for a pilot: `python -m buoy.batch.child FOLDER FD [CALLERS]`.
+"""The process that runs the network for a pilot: `python -m buoy.batch.child FOLDER FD [CORES]`.
 
-FD is its end of a connection. On it come messages of two parts, a head of JSON and bytes:
+FD is its end of a socket. On it come messages, see `buoy.wire`:
 
     {"id", "name"}                      a picture to look at
     {"id", "name", "every_s"}           the path of a video, of which to look at a frame every so often
-and go heads with the record as the second part:
+and go, with the record as the body:
     {"ready": true, "lanes"} or {"ready": false, "error"}
     {"id", "item"}                      a record: the picture's, or a frame's of a video
     {"id", "end": true}                 there was the last record of a video
@@ -13,22 +13,22 @@ It may crash, hang or be killed: the pilot knows what it was about. When the pil
 
 from __future__ import annotations
 
-import json
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import suppress
 from datetime import UTC, datetime
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import cv2
 import msgspec
 
+from buoy import wire
 from buoy.batch import poison
 from buoy.engine import Engine, Input, Outcome
 from buoy.errors import InputError, as_buoy_error
@@ -40,22 +40,20 @@ __all__ = ["main"]
 class _Child:
     """One engine at one end of the connection."""
 
-    def __init__(self, engine: Engine, connection: Connection) -> None:
-        self._engine, self._connection = engine, connection
+    def __init__(self, engine: Engine, channel: socket.socket) -> None:
+        self._engine, self._channel = engine, channel
         self._lock = threading.Lock()
 
     def send(self, head: dict[str, Any], body: bytes = b"") -> None:
         """One message, whole, from any thread."""
         with self._lock:
-            self._connection.send_bytes(json.dumps(head).encode())
-            self._connection.send_bytes(body)
+            wire.send(self._channel, head, body)
 
     def run(self) -> None:
         """Answer until the pilot closes, or is gone."""
-        with suppress(EOFError, OSError):
-            while True:
-                head = json.loads(self._connection.recv_bytes())
-                body = self._connection.recv_bytes()
+        with suppress(OSError), self._channel.makefile("rb") as stream:
+            while message := wire.read(stream):
+                head, body = message
                 if "every_s" in head:
                     threading.Thread(target=self._watch, args=(head, Path(os.fsdecode(body))), daemon=True).start()
                 else:
@@ -115,22 +113,21 @@ def _frames(name: str, path: Path, every_s: float) -> Iterator[Input]:
         raise InputError(f"{name} cannot be read as a video: {error.strerror}", "upload it again") from error
 
 
-def main(folder: str, descriptor: int, callers: int | None) -> int:
+def main(folder: str, descriptor: int, cores: int | None) -> int:
     """Load, answer; returns the exit code."""
     for number in (signal.SIGINT, signal.SIGTERM):  # a signal to the whole group is the pilot's business
         signal.signal(number, signal.SIG_IGN)
     with suppress(OSError):  # when memory runs out, this process is the one to end, not the pilot
         Path("/proc/self/oom_score_adj").write_text("1000")
-    connection = Connection(descriptor)
+    channel = socket.socket(fileno=descriptor)
     try:
         cv2.setNumThreads(1)  # lanes are the threads here
-        engine = Engine.open(Path(folder), callers=callers)
+        engine = Engine.open(Path(folder), cores=cores)
     except Exception as error:
-        connection.send_bytes(json.dumps({"ready": False, "error": as_buoy_error(error, folder).record()}).encode())
-        connection.send_bytes(b"")
+        wire.send(channel, {"ready": False, "error": as_buoy_error(error, folder).record()})
         return 1
     poison.install(engine)
-    child = _Child(engine, connection)
+    child = _Child(engine, channel)
     child.send({"ready": True, "lanes": engine.lanes})
     child.run()
     os._exit(0)  # without waiting for a lane that may hang

@@ -6,19 +6,18 @@ again, each alone in a fresh child: whichever ends that one too is a failed inpu
 
 from __future__ import annotations
 
-import json
 import signal
-import socket
 import subprocess
 import sys
 import threading
-from multiprocessing.connection import Connection
+from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 import psutil
 
+from buoy import wire
 from buoy.errors import JobError
 
 __all__ = ["Child", "Event", "load_error"]
@@ -38,18 +37,17 @@ class Child:
 
     Args:
         model: folder of the model.
-        callers: see `Engine.open`.
+        cores: see `Engine.open`.
         events: where everything that it says goes.
     """
 
-    def __init__(self, model: Path, callers: int | None, events: SimpleQueue[Event | None]) -> None:
-        ours, theirs = socket.socketpair()
+    def __init__(self, model: Path, cores: int | None, events: SimpleQueue[Event | None]) -> None:
+        self._channel, theirs = wire.pair()
         command = [sys.executable, "-m", "buoy.batch.child", str(model), str(theirs.fileno())]
         with theirs:
             self._process = subprocess.Popen(
-                command + ([str(callers)] if callers else []), stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()]
+                command + ([str(cores)] if cores else []), stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()]
             )
-        self._connection = Connection(ours.detach())
         self._events = events
         #: Inputs that it works on at once; 0 until it is ready.
         self.lanes = 0
@@ -57,11 +55,8 @@ class Child:
 
     def send(self, head: dict[str, Any], body: bytes) -> None:
         """Give it an input. Whether it lives to look at it, an event tells."""
-        try:
-            self._connection.send_bytes(json.dumps(head).encode())
-            self._connection.send_bytes(body)
-        except OSError:
-            return
+        with suppress(OSError):
+            wire.send(self._channel, head, body)
 
     def kill(self) -> None:
         """End it now; the event comes as for every end."""
@@ -88,17 +83,15 @@ class Child:
         return f"ended with {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
     def _listen(self) -> None:
-        try:
-            while True:
-                head = json.loads(self._connection.recv_bytes())
-                body = self._connection.recv_bytes()
+        with suppress(OSError), self._channel, self._channel.makefile("rb") as stream:
+            while message := wire.read(stream):
+                head, body = message
                 if "ready" in head:
                     self.lanes = head.get("lanes", 0)
                     self._events.put(Event("ready", self, head))
                 else:
                     self._events.put(Event("reply", self, head, body))
-        except (EOFError, OSError):
-            self._events.put(Event("ended", self, {}))
+        self._events.put(Event("ended", self, {}))
 
 
 def load_error(head: dict[str, Any]) -> JobError:

@@ -14,7 +14,7 @@ trusted the coordinator does what is said of slot, claim and `fin` here, see `di
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from random import Random
@@ -143,7 +143,9 @@ class Pilot:
             if assigned
             else Claimed(ledger, View(ledger, LeaseWatch(clock, pace.lease_s)), random, name)
         )
-        self._recent: deque[str] = deque(maxlen=_BREAKER_WINDOW)
+        self._recent: deque[str] = deque()
+        #: How often each class of error is among those.
+        self._failed: Counter[str] = Counter()
         self._began_s = self._beaten_s = self._looked_s = self._worked_s = float("-inf")
         self._stop = False
         self._doing: dict[str, Any] = {}
@@ -237,11 +239,10 @@ class Pilot:
                 if event is not None:
                     done[event.row] = event
                     self.done += 1
-                    self._recent.append(event.error)
+                    self._doing["done"] = len(done)
                     failpoint.reach("pilot.item")
-                self._doing = {"cell": cell.id, "epoch": epoch, "done": len(done), "rows": cell.rows}
+                    self._trip(event.error)
                 self._look()
-                self._trip()
         except BuoyError as error:
             if error.retry or (isinstance(error, StoreError) and self._ledger_lost(error)):
                 raise
@@ -275,15 +276,19 @@ class Pilot:
             pilot=self.name,
         )
 
-    def _trip(self) -> None:
-        """Pause the run when more than half of the last objects failed in the same way."""
-        if len(self._recent) < _BREAKER_LEAST or self._control.order.anyway:
+    def _trip(self, error: str) -> None:
+        """Pause the run when more than half of the last objects failed in the same way as this one."""
+        self._recent.append(error)
+        self._failed[error] += 1
+        if len(self._recent) > _BREAKER_WINDOW:
+            self._failed[self._recent.popleft()] -= 1
+        failed = self._failed[error]
+        if not error or len(self._recent) < _BREAKER_LEAST or failed * 2 <= len(self._recent):
             return
-        counts = _count(each for each in self._recent if each)
-        name = max(counts, key=lambda each: counts[each], default="")
-        if name and counts[name] * 2 > len(self._recent):
+        if not self._control.order.anyway:
             self._recent.clear()
-            self._pause(f"{counts[name]} of the last {_BREAKER_WINDOW} objects failed with {name}")
+            self._failed.clear()
+            self._pause(f"{failed} of the last {_BREAKER_WINDOW} objects failed with {error}")
 
     def _pause(self, reason: str) -> None:
         if self._control.look().state == "running":

@@ -78,18 +78,18 @@ class ItemRunner:
         liner: makes the rows of the table.
         model: folder of the model.
         info: the model, for the records of what killed its process.
-        callers: see `Engine.open`.
+        cores: see `Engine.open`.
         timeout_s: what takes longer is a failed item; a video gets it for each frame.
         every_s: of a video a frame is looked at every so often.
         most_bytes: memory of the child; what makes it take more is a failed item.
     """
 
     def __init__(
-        self, ahead: Ahead, liner: Liner, model: Path, info: ModelInfo, *, callers: int | None, timeout_s: float,
+        self, ahead: Ahead, liner: Liner, model: Path, info: ModelInfo, *, cores: int | None, timeout_s: float,
         every_s: float, most_bytes: int,
     ) -> None:  # fmt: skip
         self._ahead, self._liner = ahead, liner
-        self._model, self._info, self._callers = model, info, callers
+        self._model, self._info, self._cores = model, info, cores
         self._timeout_s, self._every_s = timeout_s, every_s
         self._events: SimpleQueue[Event | None] = SimpleQueue()
         self._child: Child | None = None
@@ -100,8 +100,15 @@ class ItemRunner:
         self._back: deque[_Item] = deque()
         self._objects: dict[int, _Object] = {}
         self._opening: deque[_Object] = deque()
+        self._whole: list[_Object] = []
+        #: Whether the next object that comes from the store is waited for.
+        self._starving = True
         self._most_bytes = most_bytes
         self._weighed_s = 0.0
+
+    def start(self) -> None:
+        """Have the model loaded while the pilot still looks for work."""
+        self._child = Child(self._model, self._cores, self._events)
 
     def run(self, rows: Sequence[Row], stopping: Callable[[], bool]) -> Iterator[Done | None]:
         """Work on rows, in any order, and see `Runner`."""
@@ -112,7 +119,8 @@ class ItemRunner:
                 if stopped_s is None and stopping():
                     stopped_s = time.monotonic()
                 if stopped_s is None:
-                    self._ahead.ask(todo, lambda: self._events.put(None))
+                    self._starving = not self._opening
+                    self._ahead.ask(todo, self._came)
                     yield from self._receive()
                 if (stopped_s is not None) and self._idle(stopped_s):
                     return
@@ -147,6 +155,11 @@ class ItemRunner:
         late = time.monotonic() - stopped_s > _STOP_S
         return late or not (self._sent or self._suspects)
 
+    def _came(self) -> None:
+        """An object is there; called by the thread that fetched it."""
+        if self._starving:  # else it is seen in time, and waking up costs each picture a hundredth of it
+            self._events.put(None)
+
     def _receive(self) -> Iterator[Done]:
         """Take what the store gave."""
         while (opened := self._ahead.next()) is not None:
@@ -163,7 +176,7 @@ class ItemRunner:
         child = self._child
         if child is None:
             if more or self._suspects:
-                self._child = Child(self._model, self._callers, self._events)
+                self.start()
             return
         if not child.lanes:
             return
@@ -189,7 +202,7 @@ class ItemRunner:
         while self._opening:
             found = self._opening[0].take()
             if found is None:
-                self._opening.popleft()
+                self._see(self._opening.popleft())
                 continue
             item = self._item(self._opening[0].opened, *found)
             if item is not None:
@@ -293,25 +306,30 @@ class ItemRunner:
         whole = self._objects[item.opened.row.row]
         whole.records[item.name] = item.records
         whole.missing -= 1
+        self._see(whole)
+
+    def _see(self, whole: _Object) -> None:
+        """Note an object of which nothing is missing; it may be seen twice."""
+        if whole.done and self._objects.pop(whole.opened.row.row, None) is not None:
+            self._whole.append(whole)
 
     def _finished(self) -> Iterator[Done]:
         """Objects of which nothing is missing."""
-        for row, whole in list(self._objects.items()):
-            if whole.done:
-                del self._objects[row]
-                self._ahead.release(whole.opened)
-                records = [record for each in whole.records.values() for record in each]
-                yield self._liner.done(whole.opened.row, records)
+        while self._whole:
+            whole = self._whole.pop()
+            self._ahead.release(whole.opened)
+            records = [record for each in whole.records.values() for record in each]
+            yield self._liner.done(whole.opened.row, records)
 
     def _clear(self) -> None:
         """Forget a cell: what is still on its way would be in the way of the next one."""
         if self._child is not None and (self._sent or self._child.rss_bytes > self._most_bytes):
             self._child.close()
             self._child = None
-        for whole in self._objects.values():
+        for whole in (*self._objects.values(), *self._whole):
             self._ahead.release(whole.opened)
         self._ahead.drop()
-        for things in (self._sent, self._suspects, self._back, self._objects, self._opening):
+        for things in (self._sent, self._suspects, self._back, self._objects, self._opening, self._whole):
             things.clear()
 
 

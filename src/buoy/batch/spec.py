@@ -12,8 +12,8 @@ from msgspec import Struct
 
 from buoy.batch.pilot import Pace
 from buoy.errors import UsageError
+from buoy.folders import find_folder
 from buoy.manifest import Manifest
-from buoy.model import find_folder
 from buoy.results import ModelInfo
 
 __all__ = [

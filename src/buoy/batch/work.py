@@ -76,7 +76,7 @@ def make_runner(spec: Spec, share: int = 1) -> ItemRunner:
         Liner(spec.model.info, KeyPattern(spec.key_pattern)),
         model,
         spec.model.info,
-        callers=max(1, machine.cores() // share),
+        cores=None if share == 1 else max(1, machine.cores() // share),
         timeout_s=handling.item_timeout_s,
         every_s=spec.every_s,
         most_bytes=handling.memory_bytes or int(machine.memory_bytes() * 0.8 / share),
@@ -101,6 +101,7 @@ def main(arguments: list[str]) -> int:
     name = pilot_name()
     try:
         runner = make_runner(spec, options.share)
+        runner.start()
     except BuoyError as error:
         with suppress(BuoyError):  # cancelled meanwhile
             Control(ledger).give("paused", by=name, reason=str(error))

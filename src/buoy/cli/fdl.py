@@ -8,7 +8,7 @@ import click
 
 from buoy import fdl as fdl_
 from buoy.cli.talk import say
-from buoy.model import find_folder, model_folders
+from buoy.folders import find_folder, model_folders
 
 
 @click.command()

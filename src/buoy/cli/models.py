@@ -11,8 +11,9 @@ import click
 from buoy import golden
 from buoy.cli.talk import say
 from buoy.errors import BuoyError, ManifestError
+from buoy.folders import find_folder, model_folders
 from buoy.manifest import Manifest
-from buoy.model import Model, find_folder, model_folders
+from buoy.model import Model
 
 
 @click.command()

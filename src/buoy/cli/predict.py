@@ -15,7 +15,7 @@ from buoy.cli.group import FAILED_INPUTS
 from buoy.cli.talk import progress, say
 from buoy.engine import Engine, Input, Outcome
 from buoy.errors import InputError, UsageError
-from buoy.model import find_folder
+from buoy.folders import find_folder
 from buoy.results import Record, Result
 from buoy.tasks import Thresholds
 

@@ -110,8 +110,8 @@ def _exposed(node: Node, service: Service) -> dict[str, Any] | None:
 def _manifest(model: str) -> dict[str, Any]:
     """Task, maturity and labels; empty for a script that has no model of ours."""
     if model:
+        from buoy.folders import find_folder
         from buoy.manifest import Manifest
-        from buoy.model import find_folder
 
         try:
             manifest = Manifest.load(find_folder(model))

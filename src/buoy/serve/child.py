@@ -64,10 +64,8 @@ class _Service:
 
     def send(self, head: dict[str, Any], body: bytes = b"") -> None:
         """One message, whole, from any thread. Without a reader there is nobody to tell."""
-        # In one piece: each call wakes the service, which takes the core away from the lane that answers.
-        message = wire.frame(head, len(body)) + body
         with self._lock, suppress(OSError):
-            self._channel.sendall(message)
+            wire.send(self._channel, head, body)
 
     def run(self) -> None:
         """Answer until the stream ends."""
@@ -175,7 +173,7 @@ def main(folder: str, descriptor: int, callers: int | None) -> int:
         _warm_up(engine)
     except Exception as error:
         told = as_buoy_error(error, folder)
-        channel.sendall(wire.frame({"ready": False, "error": told.record()}))
+        wire.send(channel, {"ready": False, "error": told.record()})
         return 1
     with channel, engine:
         service = _Service(engine, channel)
