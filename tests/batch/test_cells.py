@@ -59,7 +59,7 @@ def test_cells_shrink_towards_the_end_so_that_all_end_together(number: int, mean
     cells = cut(rows, Costs({}, mean_s), number * mean_s, pilots)
     left_s = number * mean_s
     for cell in cells:
-        assert len(cell) * mean_s <= max(LEAST_S, min(CELL_S, left_s / (4 * pilots))) + mean_s / 2 + 1e-6
+        assert len(cell) * mean_s <= max(LEAST_S, min(CELL_S, left_s / (2 * pilots))) + mean_s / 2 + 1e-6
         left_s -= len(cell) * mean_s
     for earlier, later in pairwise(cells):
         assert len(later) <= len(earlier) + 1

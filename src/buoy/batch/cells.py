@@ -71,4 +71,4 @@ def plan_bounds(
 
 
 def _target(cell_s: float, least_s: float, left_s: float, pilots: int) -> float:
-    return max(least_s, min(cell_s, left_s / (4 * max(1, pilots))))
+    return max(least_s, min(cell_s, left_s / (2 * max(1, pilots))))

@@ -26,7 +26,7 @@ __all__ = ["Assigned", "Assigner", "Claimed", "Division"]
 
 
 #: All is listed anew after so many leases, even if free cells are known.
-_FRESH_LEASES = 4
+_FRESH_LEASES = 8
 
 
 class Division(Protocol):

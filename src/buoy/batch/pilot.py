@@ -49,9 +49,9 @@ class Pace(Struct, frozen=True, kw_only=True):
 
     #: A heartbeat that has not moved for so long is that of a dead pilot.
     lease_s: float = 90.0
-    beat_s: float = 20.0
+    beat_s: float = 30.0
     #: Between two looks at what the run is told to do.
-    look_s: float = 10.0
+    look_s: float = 20.0
     #: Between two looks when nothing is free.
     idle_s: float = 5.0
     #: After so long a pilot takes no more cells.

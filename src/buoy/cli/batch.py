@@ -381,4 +381,4 @@ def _pace() -> Pace:
     from buoy.batch.pilot import Pace
 
     lease_s = float(os.environ.get("BUOY_BATCH_LEASE_S") or Pace().lease_s)
-    return Pace(lease_s=lease_s, beat_s=lease_s / 4.5, look_s=lease_s / 9, idle_s=lease_s / 18)
+    return Pace(lease_s=lease_s, beat_s=lease_s / 3, look_s=lease_s / 4.5, idle_s=lease_s / 18)

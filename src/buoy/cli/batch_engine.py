@@ -128,7 +128,7 @@ def _oscar(choice: Choice, spec: Spec, home: Home) -> PilotEngine:
 
     api = OscarApi(find_cluster(choice["cluster"]), choice["service"] or f"{spec.model.name}-batch")
     pilot = Pointer(home.where, spec.run, "", None if spec.pace.budget_s else _BUDGET_S, needs.cpu)
-    return OscarEngine(api, pilot, needs, beats, fresh_s=6 * spec.pace.look_s)
+    return OscarEngine(api, pilot, needs, beats, fresh_s=3 * spec.pace.look_s)
 
 
 def share_of(choice: Choice, spec: Spec, cores: int, pilots: int) -> float:
