@@ -10,38 +10,13 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from buoy.errors import ExistsError, MissingError, StoreError
 from buoy.store.s3 import S3Store
-from support.minio import MinioServer, minio
-
-
-@contextlib.contextmanager
-def opened(server: MinioServer, endpoint: str = "", secret_key: str = "") -> Iterator[S3Store]:
-    store = S3Store(endpoint or server.endpoint, server.access_key, secret_key or server.secret_key)
-    try:
-        yield store
-    finally:
-        store.close()
-
-
-@pytest.fixture
-def store(minio_server: MinioServer) -> Iterator[S3Store]:
-    with opened(minio_server) as store:
-        yield store
-
-
-@pytest.fixture
-def bucket(store: S3Store) -> Iterator[str]:
-    name = f"test-{secrets.token_hex(6)}"
-    store.create_bucket(name)
-    yield name
-    if name in store.buckets():
-        store.delete_bucket(name)
+from support.minio import MinioServer, minio, opened
 
 
 class LossyProxy:

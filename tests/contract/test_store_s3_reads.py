@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,21 +14,6 @@ from support.minio import MinioServer, minio
 
 def reads_of(server: MinioServer, secret_key: str = "") -> QuickReads:
     return QuickReads(server.endpoint, server.access_key, secret_key or server.secret_key, "us-east-1")
-
-
-@pytest.fixture
-def store(minio_server: MinioServer) -> Iterator[S3Store]:
-    store = S3Store(minio_server.endpoint, minio_server.access_key, minio_server.secret_key)
-    yield store
-    store.close()
-
-
-@pytest.fixture
-def bucket(store: S3Store) -> Iterator[str]:
-    name = f"test-{secrets.token_hex(6)}"
-    store.create_bucket(name)
-    yield name
-    store.delete_bucket(name)
 
 
 @pytest.mark.parametrize("key", ["a.jpg", "2011/cam-1/2011_01=1.jpg", ".runs/x/fin/000-001", "a/..b/c..jpg"])

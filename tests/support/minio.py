@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from buoy.store.s3 import S3Store
 from support.need import program
 
 _ACCESS_KEY = "buoy-tests"
@@ -126,3 +127,13 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+@contextlib.contextmanager
+def opened(server: MinioServer, endpoint: str = "", secret_key: str = "") -> Iterator[S3Store]:
+    """A store on it, or on what stands at another address before it."""
+    store = S3Store(endpoint or server.endpoint, server.access_key, secret_key or server.secret_key)
+    try:
+        yield store
+    finally:
+        store.close()

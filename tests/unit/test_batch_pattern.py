@@ -64,6 +64,7 @@ def test_a_key_that_does_not_fit_says_nothing(key: str) -> None:
         ("{time:%Y%Q}", "%Q in the key pattern is not known"),
         ("{time:%Y%}", "% in the key pattern is not known"),
         ("{time:%Y/%m/%Y%m%d}.jpg", "has %Y twice"),
+        ("{station:%Y}/{time:%Y%m%d}", "only time has a form"),
     ],
 )
 def test_a_pattern_that_cannot_be_used_is_refused_before_the_run(pattern: str, says: str) -> None:

@@ -90,6 +90,8 @@ class KeyPattern:
             elif name == "time" and form:
                 self._formats = (form,)
                 parts.append(f"(?P<time>{_directives(form)})")
+            elif form is not None:
+                raise UsageError(f"{field[0]} in the key pattern: only time has a form", _hint())
             else:
                 # As little as lets the rest match; at the end nothing is left to match.
                 parts.append(f"(?P<{name}>[^/]+{'?' if last < len(text) else ''})")
