@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from random import Random
 
+import psutil
+
 from batch.simulation import Faults, World
+from buoy import machine
 from buoy.batch.area import Area
 from buoy.batch.engines.local import LocalEngine
 from buoy.batch.layout import PLAN, Cell, claim_key
@@ -13,6 +16,8 @@ from buoy.batch.lease import LeaseWatch
 from buoy.batch.ledger import Ledger
 from buoy.batch.slots import Slots
 from buoy.batch.view import View
+from support.batch import BatchRun, make_source
+from support.tiny import make_model
 
 PILOTS = 60
 
@@ -69,3 +74,24 @@ def test_waiting_for_processes_of_this_machine_ends_when_one_of_them_does(tmp_pa
     engine.wait(100_000.0)
     assert engine.alive() == 0
     assert "no such run" in (tmp_path / "log").read_text()
+
+
+def test_pilots_of_one_machine_share_its_cores(tmp_path: Path) -> None:
+    """Two networks with a thread for every core each take twice the time for a picture."""
+    source = make_source(tmp_path / "source", 4)
+    run = BatchRun(make_model(tmp_path / "models"), str(source), str(tmp_path / "out"))
+    assert run.run("--dry-run").returncode == 0
+    run.plan(0, 4)
+    pilot = run.pilot()  # one of two
+    commands: set[str] = set()
+    while pilot.poll() is None:
+        words = [words_of(process) for process in run.processes()]
+        commands |= {each[-1] for each in words if "buoy.batch.child" in each}
+    assert commands == {str(max(1, machine.cores() // 2))}
+
+
+def words_of(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
