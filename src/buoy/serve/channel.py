@@ -97,6 +97,7 @@ class Channel(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The process is gone, or has been asked to go."""
         self._drop()
+        self._full = False  # so that what is still sent is dropped at once, too
         self.over.set()
 
     def _flush(self) -> None:
