@@ -118,7 +118,7 @@ def runner(place: tuple[Store, str], tmp_path_factory: pytest.TempPathFactory) -
     info = pin_model(str(model)).info
     ahead = Ahead(Area(*place), Patience(SystemClock(), Random(1), 10.0), fetchers=4, ahead_bytes=1 << 24)
     runner = ItemRunner(
-        ahead, Liner(info, KeyPattern("")), model, info, callers=1, timeout_s=60.0, every_s=1.0, most_bytes=4 << 30
+        ahead, Liner(info, KeyPattern("")), model, info, cores=1, timeout_s=60.0, every_s=1.0, most_bytes=4 << 30
     )
     yield runner
     runner.close()
