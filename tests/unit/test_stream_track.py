@@ -86,3 +86,15 @@ def test_clocks_that_stand_still_or_go_back_change_nothing() -> None:
 
 def test_empty_frames_are_frames() -> None:
     assert follow([[], [], [animal((0, 0))], [], [animal((0, 0))], [animal((0, 0))]])[-1] == [1]
+
+
+def test_an_animal_keeps_its_number_when_the_camera_changes_its_resolution() -> None:
+    tracker = Tracker(Tracking())
+    numbers = []
+    for at in range(12):
+        scale = 1 if at < 6 else 3
+        fish = Detection(label="fish", class_id=0, score=0.9, box=tuple(scale * each for each in (40, 20, 60, 50)))
+        (found,) = tracker.update([fish], at / 25, (100 * scale, 200 * scale))
+        assert found.box == fish.box
+        numbers.append(found.track_id)
+    assert numbers[1:] == [1] * 11

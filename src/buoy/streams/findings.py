@@ -69,9 +69,9 @@ class Findings:
         clock_s = frame.clock_s if self._own_clock else frame.arrived_s
         flags = self._quality.flags(pixels, clock_s) if pixels is not None else []
         found = result.detections or []
-        tracked = self._tracker.update(found, clock_s) if self._tracker else found
-        reported = [each for each in tracked if each.score > self._score] if self._tracker else found
         size = (result.input.height or 1, result.input.width or 1)
+        tracked = self._tracker.update(found, clock_s, size) if self._tracker else found
+        reported = [each for each in tracked if each.score > self._score] if self._tracker else found
         crossings = self._crossings.update(tracked, reported, size, flagged=bool(flags))
         parameters = result.parameters
         if self._tracking:

@@ -59,17 +59,21 @@ class Tracker:
         self._clock_s: float | None = None
         self._own_s = 0.0
         self._between: deque[float] = deque(maxlen=_RECENT)
+        self._size: tuple[int, int] | None = None
 
-    def update(self, found: Sequence[Detection], clock_s: float) -> list[Detection]:
+    def update(self, found: Sequence[Detection], clock_s: float, size: tuple[int, int] = (1, 1)) -> list[Detection]:
         """The detections of the next frame, in their order, with `track_id` where they belong to a track.
 
         Args:
             found: all from the score `low` on.
             clock_s: time of the frame in seconds, by any clock that goes on.
+            size: height and width of the frame, px. An animal keeps its number when a camera changes them.
         """
         self._tick(clock_s)
+        self._size = self._size or size
+        down, across = (first / now for first, now in zip(self._size, size, strict=True))
         usable = [at for at, each in enumerate(found) if each.score >= self._low]
-        boxes = np.array([found[at].box for at in usable], np.float64).reshape(-1, 4)
+        boxes = np.array([found[at].box for at in usable], np.float64).reshape(-1, 4) * (across, down, across, down)
         seen = self._detections(
             xyxy=boxes,
             confidence=np.array([found[at].score for at in usable], np.float64),
