@@ -8,18 +8,11 @@ import threading
 from collections import Counter
 from pathlib import Path
 
-import yaml
-
 from support.serve import Served, serving
-from support.tiny import make_model, picture_with_squares, png
+from support.tiny import make_model, picture_with_squares, png, set_version
 
 PICTURE = png(picture_with_squares((0, 0), (2, 3)))
 LOAD = "/v2/repository/models/tiny/load"
-
-
-def set_version(folder: Path, version: str) -> None:
-    manifest = yaml.safe_load((folder / "manifest.yaml").read_text())
-    (folder / "manifest.yaml").write_text(yaml.safe_dump({**manifest, "version": version}, sort_keys=False))
 
 
 def ask_until(stop: threading.Event, served: Served, seen: Counter[str]) -> None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from support.hosted import write_video
 from support.serve import Served, serving
-from support.tiny import make_model, picture_with_squares, png
+from support.tiny import make_model, picture_with_squares, png, set_version
 
 PICTURES = 30
 #: When the first picture was taken and the newest: series show the latest two days.
@@ -216,8 +216,7 @@ def test_a_new_version_of_the_model_goes_on_where_the_old_one_was(scene: Scene) 
         make(http, scene)
         for version, count in (("2.0", 4), ("3.0", 12)):
             reach(served, http, count)
-            manifest = yaml.safe_load((model / "manifest.yaml").read_text())
-            (model / "manifest.yaml").write_text(yaml.safe_dump({**manifest, "version": version}, sort_keys=False))
+            set_version(model, version)
             with served.held():  # what it is looking at comes when another has taken its place
                 assert http.post("/v2/repository/models/tiny/load").json()["version"] == version
         scene.add_last()

@@ -6,16 +6,17 @@ import json
 import socket as sockets
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, Protocol
 
 import httpx2
 from websockets.sync.client import ClientConnection, connect
 
 from support.serve import Served
 
-__all__ = ["events_of", "hanging", "parts_of", "pushing", "socket"]
+__all__ = ["Pushing", "events_of", "hanging", "parts_of", "pushing", "socket"]
 
 
 class _Reached(Protocol):
@@ -31,10 +32,30 @@ def socket(served: _Reached, path: str, **settings: Any) -> ClientConnection:
     return found
 
 
+class Pushing(NamedTuple):
+    """A client that sends pictures."""
+
+    #: When each was sent, in seconds since 1970.
+    sent: list[float]
+    #: Send no more; after this `sent` stays as it is.
+    stop: Callable[[], None]
+
+
 @contextmanager
-def pushing(served: _Reached, stream: str, *pictures: bytes, pause_s: float = 0.02, **settings: Any) -> Iterator[None]:
-    """A camera: sends the pictures in turn, until the block ends; comes back when its connection is cut."""
-    over = threading.Event()
+def pushing(
+    served: _Reached, stream: str, *pictures: bytes, pause_s: float = 0.02, dated: bool = False, **settings: Any
+) -> Iterator[Pushing]:
+    """A camera: sends the pictures in turn, until the block ends; comes back when its connection is cut.
+
+    Args:
+        served: where to.
+        stream: its name.
+        pictures: JPEG files.
+        pause_s: after each.
+        dated: whether it says of each when it was taken.
+        settings: of the connection.
+    """
+    over, sent = threading.Event(), list[float]()
 
     def send() -> None:
         while not over.is_set():
@@ -42,18 +63,25 @@ def pushing(served: _Reached, stream: str, *pictures: bytes, pause_s: float = 0.
                 with socket(served, f"/streams/{stream}/push", **settings) as out:
                     while not over.is_set():
                         for picture in pictures:
+                            now_s = time.time()
+                            if dated:
+                                out.send(json.dumps({"captured": datetime.fromtimestamp(now_s, UTC).isoformat()}))
                             out.send(picture)
+                            sent.append(now_s)
                             time.sleep(pause_s)
             except Exception:
                 time.sleep(0.1)
 
+    def stop() -> None:
+        over.set()
+        thread.join()
+
     thread = threading.Thread(target=send)
     thread.start()
     try:
-        yield
+        yield Pushing(sent, stop)
     finally:
-        over.set()
-        thread.join()
+        stop()
 
 
 @contextmanager

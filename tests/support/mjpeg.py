@@ -6,7 +6,7 @@ import base64
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -36,6 +36,8 @@ class MjpegCamera:
     """Serves `/camera` to whoever asks; settings may be changed between two connections."""
 
     fps: float = 25.0
+    #: (H, W, 3) uint8 RGB, shown again and again, each in its own size.
+    pictures: Sequence[NDArray[np.uint8]] = field(default_factory=moving_bar)
     #: Frames until the answer ends; 0 for no end.
     frames: int = 0
     user: str = ""
@@ -48,19 +50,42 @@ class MjpegCamera:
     body: Body | None = None
     #: Connections that asked for `/camera` and were let in.
     served: int = 0
+    #: When each picture was sent, in seconds since 1970.
+    sent: list[float] = field(default_factory=list)
     port: int = 0
     stopping: threading.Event = field(default_factory=threading.Event)
+    _showing: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/camera"
+
+    def stop(self) -> None:
+        """Send no more; after this `sent` stays as it is."""
+        self.stopping.set()
+        with self._showing:
+            pass
+
+    def show(self, write: Callable[[bytes], object]) -> None:
+        """Send pictures until they are enough."""
+        began, number = time.monotonic(), 0
+        while not self.stopping.wait(max(0.0, began + number / self.fps - time.monotonic())):
+            jpeg = stamped_jpeg(self.pictures[number % len(self.pictures)], number)
+            length = f"Content-Length: {len(jpeg)}\r\n" if self.length else ""
+            with self._showing:
+                if self.stopping.is_set():
+                    return
+                self.sent.append(time.time())
+                write(f"--frame\r\nContent-Type: image/jpeg\r\n{length}\r\n".encode() + jpeg + b"\r\n")
+            number += 1
+            if number == self.frames:
+                return
 
 
 @contextmanager
 def mjpeg_camera(**options: object) -> Iterator[MjpegCamera]:
     """A camera for the time of a `with` block; see `MjpegCamera` for the options."""
     camera = MjpegCamera(**options)  # type: ignore[arg-type]
-    pictures = moving_bar()
 
     class Answer(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.0"
@@ -79,20 +104,10 @@ def mjpeg_camera(**options: object) -> Iterator[MjpegCamera]:
                 self.send_header("Content-Type", camera.content_type)
                 self.end_headers()
                 with suppress(OSError):
-                    (camera.body or _show)(self.wfile.write)
+                    (camera.body or camera.show)(self.wfile.write)
 
         def log_message(self, *_: object) -> None:
             pass
-
-    def _show(write: Callable[[bytes], object]) -> None:
-        began, number = time.monotonic(), 0
-        while not camera.stopping.wait(max(0.0, began + number / camera.fps - time.monotonic())):
-            jpeg = stamped_jpeg(pictures[number % len(pictures)], number)
-            length = f"Content-Length: {len(jpeg)}\r\n" if camera.length else ""
-            write(f"--frame\r\nContent-Type: image/jpeg\r\n{length}\r\n".encode() + jpeg + b"\r\n")
-            number += 1
-            if number == camera.frames:
-                return
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True

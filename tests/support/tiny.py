@@ -14,19 +14,19 @@ from PIL import Image
 
 from buoy.model import sha256_of
 
-__all__ = ["STRIDE", "make_model", "make_network", "manifest_of", "picture_with_squares", "png"]
+__all__ = ["STRIDE", "make_model", "make_network", "manifest_of", "picture_with_squares", "png", "set_version"]
 
 #: The network looks at cells of this many pixels and reports each bright one as a box of its size.
 STRIDE = 16
 
 
 def make_network(
-    path: Path, size: int = 64, classes: int = 2, batch: int | str = 1, side: int = STRIDE, *, slow: bool = False
+    path: Path, size: int = 64, classes: int = 2, batch: int | str = 1, side: int = STRIDE, *, slow: int = 0
 ) -> Path:
     """Write an ONNX file with the layout yolov8: input (batch, 3, size, size), output (batch, 4 + classes, cells).
 
     A `batch` that is a word is free. Boxes with a `side` of several cells overlap, as a tracker needs them. A `slow`
-    one takes some ten milliseconds for the same answer, longer than everything around it.
+    one takes some ten milliseconds for the same answer, longer than everything around it; with a number, as many times.
 
     Class 0 scores the brightness of a cell, class 1 how much redder it is than green and blue; more classes score 0.
     """
@@ -59,11 +59,16 @@ def make_network(
         "axis": np.array([1], np.int64),
     }
     if slow:
-        constants["widen"], constants["mix"] = np.ones((64, 3, 3, 3), np.float32), np.ones((64, 64, 3, 3), np.float32)
+        # means, as sums of sums would become infinite
+        constants["widen"] = np.ones((64, 3, 3, 3), np.float32)
+        constants["mix"] = np.full((64, 64, 3, 3), 1 / 576, np.float32)
         nodes[4:6] = [
-            helper.make_node("Conv", ["images", "widen"], ["wide"], pads=[1] * 4),
-            helper.make_node("Conv", ["wide", "mix"], ["mixed"], pads=[1] * 4),
-            helper.make_node("ReduceMax", ["mixed"], ["most"], keepdims=0),
+            helper.make_node("Conv", ["images", "widen"], ["mixed0"], pads=[1] * 4),
+            *(
+                helper.make_node("Conv", [f"mixed{at}", "mix"], [f"mixed{at + 1}"], pads=[1] * 4)
+                for at in range(int(slow))
+            ),
+            helper.make_node("ReduceMax", [f"mixed{int(slow)}"], ["most"], keepdims=0),
             helper.make_node("ReduceMax", ["scores", "axis"], ["best"], keepdims=1),
             helper.make_node("Mul", ["best", "most"], ["product"]),
             helper.make_node("Mul", ["product", "zero"], ["nothing"]),
@@ -82,7 +87,7 @@ def make_network(
 
 
 def make_model(
-    folder: Path, name: str = "tiny", *, batch: int | str = 1, side: int = STRIDE, slow: bool = False, **changes: Any
+    folder: Path, name: str = "tiny", *, batch: int | str = 1, side: int = STRIDE, slow: int = 0, **changes: Any
 ) -> Path:
     """Write a whole model folder `folder/name`; `changes` replace top-level keys of the manifest."""
     home = folder / name
@@ -128,3 +133,9 @@ def png(pixels: NDArray[np.uint8]) -> bytes:
     out = io.BytesIO()
     Image.fromarray(pixels).save(out, "PNG")
     return out.getvalue()
+
+
+def set_version(folder: Path, version: str) -> None:
+    """Give the model in a folder another version, as somebody who installs one would."""
+    manifest = yaml.safe_load((folder / "manifest.yaml").read_text())
+    (folder / "manifest.yaml").write_text(yaml.safe_dump({**manifest, "version": version}, sort_keys=False))
