@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import cv2
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from buoy.outputs.drawn import COLOURS
 from support.browser import Visit
@@ -180,6 +181,36 @@ def test_the_picture_is_the_one_whose_findings_are_told(browser: Browser, pushed
         expect(visit.page.locator("#now .many")).to_have_text("16")
         until(visit.page, f"{pixels} > {before * 1.5}")
         visit.context.close()
+
+
+def test_the_page_counts_what_was_dropped_as_the_service_does(browser: Browser, pushed: Served) -> None:
+    good, broken = jpeg((0, 0)), jpeg((0, 0))[:200]
+
+    def fact(term: str) -> Locator:
+        return visit.page.locator(f"//*[@id='facts']/dt[.='{term}']/following-sibling::dd[1]")
+
+    def dropped() -> dict[str, int]:
+        found: dict[str, int] = http.get("/streams/counted").json()["counts"]["dropped"]
+        return found
+
+    with pushed.client() as http, ExitStack() as stack:
+        assert http.post("/streams", json={"name": "counted", "source": "push:"}).status_code == 201
+        stack.callback(http.delete, "/streams/counted")
+        camera = stack.enter_context(socket(pushed, "/streams/counted/push"))
+        visit = Visit(browser, f"{pushed.url}{BASE}/#counted")
+        while not visit.page.locator("#now .many").count():  # it has begun, and the page listens
+            camera.send(good)
+            visit.page.wait_for_timeout(100)
+        before = sum(dropped().values())
+        expect(fact("Dropped")).to_have_text(str(before))
+        for more, total in ((3, before + 3), (2, before + 5)):
+            for _ in range(more):
+                camera.send(broken)
+            pushed.until(lambda total=total: sum(dropped().values()) == total)
+            expect(fact("Dropped")).to_have_text(str(total))
+            expect(fact("could not be decoded")).to_have_text(str(dropped()["undecodable"]))
+        visit.context.close()
+    assert visit.complaints == []
 
 
 def test_a_hidden_page_leaves_nothing_open(browser: Browser, pushed: Served) -> None:

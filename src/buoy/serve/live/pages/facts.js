@@ -10,7 +10,10 @@ const DROPS = {
   shut: "at the end",
   undecodable: "could not be decoded",
   failed: "could not be looked at",
-  "worker lost": "lost in a crash",
+  early: "before the stream had begun",
+  full: "no room for them",
+  late: "left out to catch up",
+  "worker lost": "lost with the model's process",
 };
 const CLOCK = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
 const KEPT_ALERTS = 5;
