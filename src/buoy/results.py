@@ -162,12 +162,16 @@ def decode_record(data: bytes) -> Record:
     Raises:
         msgspec.ValidationError: it is not a `buoy.result/1` record.
     """
-    if msgspec.json.decode(data, type=_Kind).error is UNSET:
-        return msgspec.json.decode(data, type=Result)
-    return msgspec.json.decode(data, type=Failure)
+    return (_results if _kinds.decode(data).error is UNSET else _failures).decode(data)
 
 
 class _Kind(Struct):
     """Only what tells a failure from a result."""
 
     error: msgspec.Raw | UnsetType = UNSET
+
+
+#: Made here, as two threads that first use a type at once end the process (msgspec 0.22), and the gateway has several.
+_kinds = msgspec.json.Decoder(_Kind)
+_results: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Result)
+_failures: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Failure)

@@ -238,6 +238,18 @@ def test_tracking_without_its_library_names_the_extra(tmp_path: Path) -> None:
     assert "buoy[track]" in done.stdout
 
 
+def test_streams_that_begin_at_once_do_not_end_the_process() -> None:
+    """Each turn has types that have never been used, as a process has that has just begun."""
+    script = (
+        "import importlib, sys; from concurrent.futures import ThreadPoolExecutor; from buoy.streams import spec\n"
+        "sys.setswitchinterval(1e-6); pool = ThreadPoolExecutor(8)\n"
+        "for _ in range(100):\n"
+        "    importlib.reload(spec)\n"
+        "    list(pool.map(spec.read_spec, [{'name': 'reef', 'source': 'push:', 'track': True}] * 8))\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
 def test_flags_stand_in_the_record(tmp_path: Path) -> None:
     dark, bright = png(picture_with_squares()), png(picture_with_squares((0, 0), (1, 1), (2, 2)))
     with hosted(tmp_path) as streams:
