@@ -51,7 +51,7 @@ def pushing(
         served: where to.
         stream: its name.
         pictures: JPEG files.
-        pause_s: after each.
+        pause_s: from one to the next.
         dated: whether it says of each when it was taken.
         settings: of the connection.
     """
@@ -61,14 +61,16 @@ def pushing(
         while not over.is_set():
             try:
                 with socket(served, f"/streams/{stream}/push", **settings) as out:
+                    due_s = time.monotonic()
                     while not over.is_set():
                         for picture in pictures:
+                            due_s += pause_s
                             now_s = time.time()
                             if dated:
                                 out.send(json.dumps({"captured": datetime.fromtimestamp(now_s, UTC).isoformat()}))
                             out.send(picture)
                             sent.append(now_s)
-                            time.sleep(pause_s)
+                            time.sleep(max(0.0, due_s - time.monotonic()))
             except Exception:
                 time.sleep(0.1)
 
