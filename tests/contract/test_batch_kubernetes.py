@@ -211,8 +211,15 @@ def test_a_pilot_that_crashed_or_whose_node_went_away_is_replaced_without_a_coor
     assert engine.alive() == 2, "they will be started again"
     cluster.wait_for_pods(namespace, 2, "Running")
     cluster.wait(lambda: not any(pod.metadata.finalizers for pod in cluster.pods(namespace, "Failed")))
+    cluster.wait(lambda: not has_uncounted(jobs(cluster, namespace)[0]))
     assert jobs(cluster, namespace)[0].status.failed == 1, "a disruption is not counted"
     assert engine.dead(names) == names
+
+
+def has_uncounted(job: Any) -> bool:
+    """Whether pods have ended that are not yet among those that the job counts."""
+    uncounted = job.status.uncounted_terminated_pods
+    return bool(uncounted and (uncounted.failed or uncounted.succeeded))
 
 
 def test_room_is_counted_node_by_node_from_what_pods_have_asked_for(

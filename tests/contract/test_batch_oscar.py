@@ -194,10 +194,11 @@ def test_twenty_thousand_objects_come_through_three_kills_on_both_engines_with_t
 def test_a_paused_run_goes_on_with_the_engine_that_it_had(
     model: Path, gateway: Gateway, bucket: Area, service: str, tmp_path: Path
 ) -> None:
-    fill(bucket, tmp_path / "source", 1000)
+    number = 3000  # more than two workers do before they look at the order again
+    fill(bucket, tmp_path / "source", number)
     run = on_oscar(model, bucket, service)
     assert run.run("--dry-run").returncode == 0
-    run.plan(*range(0, 1000, 50), 1000)
+    run.plan(*range(0, number, 50), number)
     command = run.start()
     run.wait_until("claim/")
     Control(run.ledger).give("paused", by="the test")
@@ -209,7 +210,7 @@ def test_a_paused_run_goes_on_with_the_engine_that_it_had(
     resumed = run.say("resume", run.out)
     assert resumed.returncode == 3, resumed.stderr
     assert len(gateway.jobs(service)) > before
-    assert faults_of_run(run, 1000) == []
+    assert faults_of_run(run, number) == []
     assert run.report()["wasted_objects"] == 0
 
 
