@@ -120,8 +120,8 @@ def test_results_do_not_grow_older_when_frames_come_three_times_too_fast(tmp_pat
     with serving(tmp_path, model) as served:
         with served.client() as http:
             asked = png(picture_with_squares((1, 1)))
-            answers = [http.post("/predict", content=asked, headers={"Content-Type": "image/png"}) for _ in range(5)]
-        fps = 3 / statistics.median(total_s(each.json()) for each in answers)
+            answers = [http.post("/predict", content=asked, headers={"Content-Type": "image/png"}) for _ in range(9)]
+        fps = 3 / min(total_s(each.json()) for each in answers)
         with (
             sending(served, kind, "fast", [scene(128, 96)], fps) as source,
             following(served, "fast", source=source.address) as stream,
