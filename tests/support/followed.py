@@ -17,6 +17,9 @@ from support.serve import Served
 
 __all__ = ["Followed", "balances", "following"]
 
+#: Only catches what hangs. On a busy machine GStreamer's server may need 20 s until it sends its first picture.
+_PATIENCE_S = 60.0
+
 
 class Followed:
     """What was told, in its order; each message with the time at which it was heard, `heard_s`."""
@@ -57,11 +60,11 @@ class Followed:
     def reach(self, frames: int) -> None:
         """Wait until so many more frames were told of."""
         frames += len(self.frames)
-        self._served.until(lambda: len(self.frames) >= frames)
+        self._served.until(lambda: len(self.frames) >= frames, _PATIENCE_S)
 
     def is_in(self, state: str) -> None:
         """Wait until that is told as its state."""
-        self._served.until(lambda: self.states[-1] == state)
+        self._served.until(lambda: self.states[-1] == state, _PATIENCE_S)
 
     def settled(self) -> dict[str, Any]:
         """Its counts, once no frame is in flight, and all is told."""
