@@ -244,7 +244,7 @@ def test_an_outage_of_a_camera_is_a_gap_in_every_output_and_no_zero(served: Serv
         camera.kill()
         stream.is_in("gap")
         counts, rows = stream.settled(), rows_of(stream)
-        (gap, _) = stream.gaps
+        (gap, last) = stream.gaps
         assert stream.states == ["connecting", "live", "gap", "live", "gap"]
     begin_s, end_s = moment_s(gap["begin"]), moment_s(gap["end"])
     assert open_gap == {**gap, "end": None}
@@ -266,10 +266,12 @@ def test_an_outage_of_a_camera_is_a_gap_in_every_output_and_no_zero(served: Serv
     # the sink: the same gap where it was, and nothing in it
     lines = lines_below(tmp_path / "out")
     said = [{key: line[key] for key in gap} for line in lines if line["schema"] == "buoy.gap/1"]
-    assert said == [gap]
+    assert last["end"] is None
+    assert said == [gap, {**last, "end": said[-1]["end"]}], "the other one lasted until the stream was removed"
+    assert said[-1]["end"] > last["begin"]
     told = [line["begin"] if "begin" in line else line["input"]["frame"]["captured"] for line in lines]
     assert told == sorted(told)
-    assert len(told) == counts["processed"] + 1
+    assert len(told) == counts["processed"] + 2
 
 
 def test_a_camera_that_never_gave_a_picture_has_missing_values_and_no_zeros(served: Served) -> None:

@@ -134,6 +134,7 @@ class Registry:
         if stream.origin == "file":
             raise Conflict(f"the stream {name} stands in the operator's file", "take it out there, and start again")
         await self._shut([stream])
+        stream.removed()
         await self._end(stream)
         stream.history.forget()
         self._keep()

@@ -177,6 +177,10 @@ class Stream:
         self.totals.close()
         self.said_state("gap", reason, since)
 
+    def removed(self) -> None:
+        """It will have no more frames: an outage that goes on lasted until now."""
+        self._tell_gap(self.history.end(now()))
+
     def see_alerts(self) -> None:
         """Let viewers know when a rule of a sink has been met since the last look."""
         raised = sum(sink.get("raised", 0) for sink in self.sinks.status()) if self.sinks else 0
