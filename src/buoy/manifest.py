@@ -161,6 +161,10 @@ class Manifest(_Section, frozen=True, kw_only=True):
         return [UNSET if isinstance(entry, str) else entry.taxon for entry in self.classes]
 
 
+#: Made here, as msgspec (0.22) learns a type with its first use, and two threads that do so at once end the process.
+_learned = msgspec.json.Decoder(Manifest)
+
+
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of a manifest, for editors; committed as schemas/manifest.schema.json."""
     return msgspec.json.schema(Manifest)

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -74,3 +76,16 @@ def test_good_names_pass(tmp_path: Path, name: str) -> None:
 def test_names_that_are_not_dns_or_too_long_for_a_service_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ManifestError, match="name"):
         Manifest.load(write(tmp_path, yaml.safe_dump(manifest_of(name))))
+
+
+def test_manifests_that_are_read_at_once_do_not_end_the_process(tmp_path: Path) -> None:
+    """Each turn has types that have never been used, as a process has that has just begun."""
+    write(tmp_path, yaml.safe_dump(manifest_of("tiny")))
+    script = (
+        "import importlib, sys; from concurrent.futures import ThreadPoolExecutor; from buoy import manifest\n"
+        "sys.setswitchinterval(1e-6); pool = ThreadPoolExecutor(8)\n"
+        "for _ in range(60):\n"
+        "    importlib.reload(manifest)\n"
+        "    list(pool.map(manifest.Manifest.load, [sys.argv[1]] * 8))\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False).returncode == 0
