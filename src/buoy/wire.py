@@ -35,12 +35,17 @@ def frame(head: dict[str, Any], size_bytes: int = 0) -> bytes:
 
 
 def send(channel: socket.socket, head: dict[str, Any], body: bytes = b"") -> None:
-    """Send a message over a blocking socket, in one piece: each piece wakes the other process.
+    """Send a message over a blocking socket; in one piece, as each wakes the other process, unless that costs memory.
 
     Raises:
         OSError: the other process is gone.
     """
-    channel.sendall(frame(head, len(body)) + body)
+    start = frame(head, len(body))
+    if len(body) <= _BUFFER_BYTES:
+        channel.sendall(start + body)
+    else:
+        channel.sendall(start)
+        channel.sendall(body)
 
 
 def read(stream: BinaryIO) -> Message | None:

@@ -66,6 +66,7 @@ class Child:
         """End it, and wait for that."""
         self._process.kill()
         self._process.wait()
+        self._channel.close()
 
     @property
     def rss_bytes(self) -> int:
@@ -83,7 +84,7 @@ class Child:
         return f"ended with {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
     def _listen(self) -> None:
-        with suppress(OSError), self._channel, self._channel.makefile("rb") as stream:
+        with suppress(OSError), self._channel.makefile("rb") as stream:
             while message := wire.read(stream):
                 head, body = message
                 if "ready" in head:

@@ -119,12 +119,13 @@ class ItemRunner:
                 if stopped_s is None and stopping():
                     stopped_s = time.monotonic()
                 if stopped_s is None:
-                    self._starving = not self._opening
+                    self._starving = True
                     self._ahead.ask(todo, self._came)
                     yield from self._receive()
                 if (stopped_s is not None) and self._idle(stopped_s):
                     return
                 self._feed(stopped_s is None)
+                self._starving = not self._opening
                 yield from self._finished()
                 if not (todo or self._ahead.waiting or self._objects):
                     return
@@ -280,6 +281,7 @@ class ItemRunner:
         """Sort out what the child has left behind."""
         self._child = None
         how = child.how()
+        child.close()
         if not child.lanes:
             self._starts += 1
             if self._starts >= _STARTS:

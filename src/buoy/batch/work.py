@@ -76,7 +76,7 @@ def make_runner(spec: Spec, share: int = 1) -> ItemRunner:
         Liner(spec.model.info, KeyPattern(spec.key_pattern)),
         model,
         spec.model.info,
-        cores=None if share == 1 else max(1, machine.cores() // share),
+        cores=max(1, machine.cores() // share),
         timeout_s=handling.item_timeout_s,
         every_s=spec.every_s,
         most_bytes=handling.memory_bytes or int(machine.memory_bytes() * 0.8 / share),
