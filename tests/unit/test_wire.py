@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from buoy import wire
 from buoy.serve.channel import Channel, message
+from support.loop import run as run_loop
 
 LARGE = 24 << 20
 MESSAGES = st.lists(st.tuples(st.dictionaries(st.text(), st.text(), max_size=3), st.binary(max_size=200)), max_size=5)
@@ -51,7 +52,7 @@ def with_channel(talk: Callable[[Channel, socket.socket], Awaitable[None]], said
             await talk(channel, theirs)
         channel.close()
 
-    asyncio.run(run())
+    run_loop(run())
 
 
 def test_messages_of_a_channel_keep_their_order_whatever_their_size() -> None:

@@ -120,6 +120,14 @@ class Connection(HttpToolsProtocol):
         cast(dict[str, Any], self.scope).update({ABORT: self.transport.abort, LEAVING: self._leaving})
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        """A piece of a body; the first one is kept as it is, where uvicorn copies it twice."""
+        if self.cycle.body or self.cycle.response_complete or self.parser.should_upgrade():
+            super().on_body(body)
+        else:
+            self.cycle.body = body  # type: ignore[assignment]  # until it is asked for, or gets longer
+            super().on_body(b"")
+
     def on_message_complete(self) -> None:
         """Its body is here."""
         self._inside = False

@@ -9,6 +9,7 @@ Source of the format: the text-based exposition format 0.0.4 of Prometheus.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any
@@ -97,7 +98,7 @@ class Histogram:
         """One more."""
         key = _key(labels)
         counts = self._counts.setdefault(key, [0] * (len(self.bounds) + 1))
-        counts[next((at for at, bound in enumerate(self.bounds) if value <= bound), len(self.bounds))] += 1
+        counts[bisect_left(self.bounds, value)] += 1
         self._sums[key] = self._sums.get(key, 0.0) + value
 
     def samples(self) -> Iterator[str]:

@@ -184,9 +184,15 @@ def spooled(picture: bytes) -> IO[bytes]:
 
 
 async def _raw(request: Request, limits: Limits) -> Upload:
+    coming = pieces(request, limits)
+    first, second = await anext(coming, b""), await anext(coming, b"")
+    if not second and len(first) <= min(IN_MEMORY_BYTES, limits.size_bytes):
+        return Upload(io.BytesIO(first))  # which is no copy
     file: IO[bytes] = tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES)  # noqa: SIM115
     try:
-        async for piece in pieces(request, limits):
+        file.write(first)
+        file.write(second)
+        async for piece in coming:
             file.write(piece)
         if file.tell() > limits.size_bytes:
             raise limits.too_large()
