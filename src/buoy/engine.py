@@ -122,7 +122,7 @@ class Engine:
         machine.pin_allocator()
         folder = find_folder(folder)
         manifest = Manifest.load(folder)
-        tuning = choose(folder, manifest, callers) if measure else recall(manifest, callers, cores)
+        tuning = choose(folder, manifest, callers, cores) if measure else recall(manifest, callers, cores)
         model = Model.load(folder, threads=tuning.threads, callers=tuning.callers, batch=tuning.batch)
         return cls(model, keep_pixels=keep_pixels, thresholds=thresholds)
 

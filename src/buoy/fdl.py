@@ -34,6 +34,7 @@ import yaml
 from msgspec import Meta, Struct
 
 from buoy.errors import ServiceError
+from buoy.folders import model_folders
 from buoy.manifest import Manifest
 
 __all__ = [
@@ -269,8 +270,6 @@ def orphans(folder: Path, files: Mapping[Path, str]) -> list[Path]:
 
 def default_folder() -> Path:
     """`fdl/` beside the `functions/` folder that models are taken from; of this directory if there are none."""
-    from buoy.folders import model_folders
-
     models = model_folders()
     return (models[0].parent.parent if models else Path.cwd()) / "fdl"
 

@@ -60,10 +60,10 @@ def rule(callers: int | None = None, cores: int | None = None) -> Tuning:
     return Tuning(callers, max(1, cores // callers))
 
 
-def choose(folder: Path, manifest: Manifest, callers: int | None = None) -> Tuning:
+def choose(folder: Path, manifest: Manifest, callers: int | None = None, cores: int | None = None) -> Tuning:
     """What the caller and the manifest say; for the rest what was measured here before, else what is measured now."""
-    if callers is not None:
-        return _as_told(rule(callers), manifest)
+    if callers or cores:
+        return _as_told(rule(callers, cores), manifest)
     if UNSET not in (manifest.run.callers, manifest.run.threads):
         return _as_told(rule(), manifest)
     return _as_told(_recall(manifest) or _measured(folder, manifest), manifest)

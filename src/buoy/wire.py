@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import socket
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-__all__ = ["Cutter", "Message", "frame", "pair", "read", "send"]
+__all__ = ["Cutter", "Message", "frame", "pair", "read", "send", "start"]
 
 Message = tuple[dict[str, Any], bytes]
 
@@ -28,6 +30,15 @@ def pair() -> tuple[socket.socket, socket.socket]:
     return ends
 
 
+def start(module: str, model: str, number: int | None) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """Start `python -m MODULE MODEL FD [NUMBER]`, FD its end of a socket; gives the process and our end."""
+    ours, theirs = pair()
+    command = [sys.executable, "-m", module, model, str(theirs.fileno()), *([str(number)] if number else [])]
+    with theirs:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
+    return process, ours
+
+
 def frame(head: dict[str, Any], size_bytes: int = 0) -> bytes:
     """All but the body of a message; the body's `size_bytes` follow."""
     text = json.dumps(head, ensure_ascii=False).encode()
@@ -40,11 +51,11 @@ def send(channel: socket.socket, head: dict[str, Any], body: bytes = b"") -> Non
     Raises:
         OSError: the other process is gone.
     """
-    start = frame(head, len(body))
+    begin = frame(head, len(body))
     if len(body) <= _BUFFER_BYTES:
-        channel.sendall(start + body)
+        channel.sendall(begin + body)
     else:
-        channel.sendall(start)
+        channel.sendall(begin)
         channel.sendall(body)
 
 

@@ -1,4 +1,4 @@
-"""What tests of S3 stores share: a store on the MinIO of all tests, and a bucket in it."""
+"""What tests of stores share: a bucket in their store, which is on the MinIO of all tests unless they say otherwise."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from buoy.store import Store
 from buoy.store.s3 import S3Store
 from support.minio import MinioServer, opened
 
@@ -18,7 +19,7 @@ def store(minio_server: MinioServer) -> Iterator[S3Store]:
 
 
 @pytest.fixture
-def bucket(store: S3Store) -> Iterator[str]:
+def bucket(store: Store) -> Iterator[str]:
     name = f"test-{secrets.token_hex(6)}"
     store.create_bucket(name)
     yield name

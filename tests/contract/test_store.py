@@ -130,15 +130,6 @@ def store(place: Place) -> Iterator[Store]:
     opened.close()
 
 
-@pytest.fixture
-def bucket(store: Store) -> Iterator[str]:
-    name = f"test-{secrets.token_hex(6)}"
-    store.create_bucket(name)
-    yield name
-    if name in store.buckets():
-        store.delete_bucket(name)
-
-
 class Unseekable(io.RawIOBase):
     """A stream as a network gives it."""
 

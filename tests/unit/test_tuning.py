@@ -20,11 +20,24 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache" / "buoy" / "tuning"
 
 
+def measured(folder: Path, cache: Path) -> Tuning:
+    """Measure until it is remembered: where two measurements do not agree, as on a busy machine, nothing is."""
+    manifest, before = Manifest.load(folder), contents(cache)
+    while True:
+        chosen = tuning.choose(folder, manifest)
+        if contents(cache) != before:
+            return chosen
+
+
+def contents(cache: Path) -> dict[str, str]:
+    return {each.name: each.read_text() for each in cache.glob("*.json")}
+
+
 def test_it_is_measured_once_and_remembered(tmp_path: Path, cache: Path) -> None:
     folder = make_model(tmp_path)
     manifest = Manifest.load(folder)
     assert tuning.recall(manifest) == tuning.rule()
-    chosen = tuning.choose(folder, manifest)
+    chosen = measured(folder, cache)
     assert chosen.callers * chosen.threads == machine.cores()
     (remembered,) = cache.glob("*.json")
     remembered.write_text(json.dumps({"callers": 7, "threads": 3, "batch": 2}))
@@ -32,14 +45,14 @@ def test_it_is_measured_once_and_remembered(tmp_path: Path, cache: Path) -> None
 
 
 def test_another_network_is_measured_anew(tmp_path: Path, cache: Path) -> None:
-    tuning.choose(one := make_model(tmp_path, "one"), Manifest.load(one))
+    measured(make_model(tmp_path, "one"), cache)
     two = make_model(tmp_path, "two")
     make_network(two / "tiny.onnx", size=128)
     changed = (
         (two / "manifest.yaml").read_text().replace(Manifest.load(two).weights.sha256, sha256_of(two / "tiny.onnx"))
     )
     (two / "manifest.yaml").write_text(changed)
-    tuning.choose(two, Manifest.load(two))
+    measured(two, cache)
     assert len(list(cache.glob("*.json"))) == 2
 
 
@@ -60,11 +73,11 @@ def test_the_caller_overrules_what_is_remembered(tmp_path: Path) -> None:
 def test_a_damaged_memory_is_none(tmp_path: Path, cache: Path, text: str) -> None:
     folder = make_model(tmp_path)
     manifest = Manifest.load(folder)
-    tuning.choose(folder, manifest)
+    measured(folder, cache)
     (remembered,) = cache.glob("*.json")
     remembered.write_text(text)
     assert tuning.recall(manifest) == tuning.rule()
-    tuning.choose(folder, manifest)
+    measured(folder, cache)
     assert json.loads(remembered.read_text())["callers"] >= 1
 
 

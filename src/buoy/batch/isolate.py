@@ -7,8 +7,6 @@ again, each alone in a fresh child: whichever ends that one too is a failed inpu
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -42,12 +40,7 @@ class Child:
     """
 
     def __init__(self, model: Path, cores: int | None, events: SimpleQueue[Event | None]) -> None:
-        self._channel, theirs = wire.pair()
-        command = [sys.executable, "-m", "buoy.batch.child", str(model), str(theirs.fileno())]
-        with theirs:
-            self._process = subprocess.Popen(
-                command + ([str(cores)] if cores else []), stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()]
-            )
+        self._process, self._channel = wire.start("buoy.batch.child", str(model), cores)
         self._events = events
         #: Inputs that it works on at once; 0 until it is ready.
         self.lanes = 0

@@ -9,9 +9,11 @@ from urllib.parse import quote
 import yaml
 
 from buoy.errors import BuoyError
+from buoy.folders import find_folder
 from buoy.gateway.node import Node
 from buoy.gateway.services import Service, public
 from buoy.gateway.state import Job, Output
+from buoy.manifest import Manifest
 
 __all__ = ["job_view", "matches", "result_view", "service_view"]
 
@@ -110,9 +112,6 @@ def _exposed(node: Node, service: Service) -> dict[str, Any] | None:
 def _manifest(model: str) -> dict[str, Any]:
     """Task, maturity and labels; empty for a script that has no model of ours."""
     if model:
-        from buoy.folders import find_folder
-        from buoy.manifest import Manifest
-
         try:
             manifest = Manifest.load(find_folder(model))
             return {"task": manifest.task, "maturity": manifest.maturity, "labels": list(manifest.labels)}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import subprocess
-import sys
 from dataclasses import dataclass
 
 from buoy import wire
@@ -41,10 +40,4 @@ class Spawned:
 
 def spawn(model: str, callers: int | None) -> Spawned:
     """Start one for a model (a name or a folder); `callers` as in `buoy.engine.Engine.open`."""
-    ours, theirs = wire.pair()
-    command = [sys.executable, "-m", "buoy.serve.child", model, str(theirs.fileno())]
-    with theirs:
-        process = subprocess.Popen(
-            command + ([str(callers)] if callers else []), stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()]
-        )
-    return Spawned(model, callers, process, ours)
+    return Spawned(model, callers, *wire.start("buoy.serve.child", model, callers))
